@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* alloc.c - owns no state: it finds the backend for a request that the fast paths did not serve. */
+#define _GNU_SOURCE
+#include "alloc.h"
+
+#include <errno.h>
+
+#include "deferred.h"
+#include "epoch.h"
+#include "mailbox.h"
+#include "page.h"
+#include "route.h"
+
+/* The backend has nothing, or gave a block that cannot be recorded; the slow path tries what else there is. */
+static HKI_COLD void *retry(size_t size, struct hki_thread *thread, hak_block got)
+{
+  if (got.base != NULL) {
+    hki_enter(thread->direct);
+    thread->direct->ops.free(thread->direct->self, &thread->direct_seat->slot, got.base, size + HKI_ALIGN);
+    hki_leave(thread);
+  }
+  return hki_alloc_slow(size, HKI_ALIGN, 0, NULL);
+}
+
+HKI_SLOW void *hki_alloc_direct(size_t size, struct hki_thread *thread)
+{
+  hki_enter(thread->direct);
+  hak_block got =
+      thread->direct->ops.alloc(thread->direct->self, &thread->direct_seat->slot, size + HKI_ALIGN, HKI_ALIGN);
+  hki_leave(thread);
+  uintptr_t block = (uintptr_t)got.base + HKI_ALIGN;
+  hki_entry entry = hki_pagemap_get_valid(block); /* none when the backend had nothing: nobody enters the first granule */
+  if (HKI_UNLIKELY((entry & HKI_STARTS) == 0) || HKI_UNLIKELY(!hki_starts_set(hki_entry_starts(entry), block))) {
+    if (got.base == NULL || !hki_byte_enter(block, thread->direct)) {
+      return retry(size, thread, got);
+    }
+  }
+  hki_header((void *)block)->tag = size << 16 | thread->direct->index;
+  hki_header((void *)block)->offset = HKI_ALIGN;
+  HKI_BUMP(&thread->direct_seat->tally.allocs, UINT64_C(1));
+  HKI_BUMP(&thread->direct_seat->tally.alloc_bytes, size);
+  return (void *)block;
+}
+
+/* A plugin called malloc where it must not. Served, counted, told once for each plugin. */
+static HKI_COLD void told_off(const struct hki_thread *inside)
+{
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    if (hki_backends[i].inside == inside &&
+        __atomic_fetch_add(&hakmem_root.backend[i].callbacks, 1U, __ATOMIC_RELAXED) == 0) {
+      hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
+#ifdef HKI_DEBUG
+      abort();
+#endif
+    }
+  }
+}
+
+HKI_SLOW void hki_slow_event(struct hki_thread *thread)
+{
+  hki_gates_open(thread);
+  if (HKI_UNLIKELY(hki_deferred_waiting())) {
+    hki_deferred_free();
+  }
+  if (HKI_UNLIKELY(HKI_LOAD(&hakmem_root.mailbox.state) == HKI_MAIL_REQUEST)) {
+    hki_mailbox_serve();
+  }
+}
+
+static void *routed(struct hki_thread *thread, size_t size, size_t align, uint32_t request, const void *site)
+{
+  uint32_t arm;
+  struct hki_backend *backend = hki_route_find(size, &arm);
+  void *block = backend->granularity == HAK_BYTE
+                    ? hki_byte_alloc(thread, backend, size, align, arm, request)
+                    : hki_page_alloc(thread, backend, size, align, arm, request, site);
+  if (block != NULL && size > HAK_CLASS_MAX) {
+    hki_epoch_count(size, arm);
+  }
+  return block;
+}
+
+static void *small(struct hki_thread *thread, size_t size, size_t align, uint32_t request)
+{
+  struct hki_backend *backend = hki_route.small;
+  if (backend->granularity == HAK_BYTE) {
+    return hki_byte_alloc(thread, backend, size, align, 0, request);
+  }
+  uint32_t cls = hki_front_class(size, align);
+  void *block = cls < HKI_CLASSES ? hki_front_alloc(thread, cls) : NULL;
+  if (block != NULL && (request & HKI_ZEROED)) {
+    memset(block, 0, size);
+  }
+  return block;
+}
+
+HKI_SLOW void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const void *site)
+{
+  void *block = NULL;
+  int saved = errno;
+  struct hki_thread *thread = hki_thread_attach();
+  if (hki_detached(thread)) {
+    if (thread != &hki_thread_load) {
+      told_off(thread);
+    }
+    block = hki_boot_alloc(size, align, request);
+  } else if (size <= HKI_SIZE_MAX - align) {
+    hki_slow_event(thread);
+    if (size < hki_route.small_end) {
+      block = small(thread, size, align, request);
+    }
+    if (block == NULL) {
+      block = routed(thread, size, align, request, site);
+    }
+  }
+  errno = block != NULL ? saved : ENOMEM;
+  return block;
+}

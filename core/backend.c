@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* backend.c - owns hki_backends; written while loading only. */
+#include "backend.h"
+
+#include <string.h>
+
+#include "message.h"
+#include "meta.h"
+
+static hak_block no_alloc(void *self, void **slot, size_t size, size_t align)
+{
+  (void)self, (void)slot, (void)size, (void)align;
+  return HAK_NO_BLOCK;
+}
+
+static hak_block no_resize(void *self, void **slot, void *base, size_t capacity, size_t size)
+{
+  (void)self, (void)slot, (void)base, (void)capacity, (void)size;
+  return HAK_NO_BLOCK;
+}
+
+static void no_free(void *self, void **slot, void *base, size_t capacity)
+{
+  (void)self, (void)slot, (void)base, (void)capacity;
+}
+
+static int32_t no_refill(void *self, void **slot, uint32_t cls, uint32_t want, hak_run *run)
+{
+  (void)self, (void)slot, (void)cls, (void)want, (void)run;
+  return HAK_UNSUPPORTED;
+}
+
+static void no_flush(void *self, void **slot, uint32_t cls, hak_run run)
+{
+  (void)self, (void)slot, (void)cls, (void)run;
+}
+
+static void no_thread_exit(void *self, void **slot)
+{
+  (void)self, (void)slot;
+}
+
+static size_t no_trim(void *self)
+{
+  (void)self;
+  return 0;
+}
+
+static void no_fork(void *self)
+{
+  (void)self;
+}
+
+static const char *complete(struct hak_backend_ops *ops)
+{
+  if (ops->granularity == HAK_CLASS) {
+    if (ops->refill == NULL || ops->flush == NULL) {
+      return ops->refill == NULL ? "refill" : "flush";
+    }
+  } else if (ops->granularity == HAK_BYTE || ops->granularity == HAK_PAGE) {
+    if (ops->alloc == NULL || ops->free == NULL) {
+      return ops->alloc == NULL ? "alloc" : "free";
+    }
+  } else {
+    return "granularity";
+  }
+  bool some = ops->fork_prepare != NULL || ops->fork_parent != NULL || ops->fork_child != NULL;
+  if (some && (ops->fork_prepare == NULL || ops->fork_parent == NULL || ops->fork_child == NULL)) {
+    return ops->fork_prepare == NULL ? "fork_prepare" : ops->fork_parent == NULL ? "fork_parent" : "fork_child";
+  }
+#define DEFAULT(member, stub)                                                                                                \
+  if (ops->member == NULL) {                                                                                                 \
+    ops->member = (stub);                                                                                                    \
+  }
+  DEFAULT(alloc, no_alloc)
+  DEFAULT(alloc_zeroed, no_alloc)
+  DEFAULT(free, no_free)
+  DEFAULT(resize, no_resize)
+  DEFAULT(refill, no_refill)
+  DEFAULT(flush, no_flush)
+  DEFAULT(thread_exit, no_thread_exit)
+  DEFAULT(trim, no_trim)
+  DEFAULT(fork_prepare, no_fork)
+  DEFAULT(fork_parent, no_fork)
+  DEFAULT(fork_child, no_fork)
+#undef DEFAULT
+  return NULL;
+}
+
+struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_ops *ops, const char **lacking)
+{
+  *lacking = NULL;
+  uint32_t index = hakmem_root.backend_count;
+  struct hki_thread *inside = hki_meta_alloc(sizeof *inside, 64);
+  const char *kept = hki_meta_string(name);
+  if (index == HKI_BACKENDS || inside == NULL || kept == NULL) {
+    return NULL;
+  }
+  struct hki_backend *backend = &hki_backends[index];
+  *backend = (struct hki_backend){.inside = inside, .index = index, .name = kept};
+  size_t known = ops->struct_size < sizeof *ops ? ops->struct_size : sizeof *ops;
+  memcpy(&backend->ops, ops, known);
+  *lacking = complete(&backend->ops);
+  if (*lacking != NULL) {
+    return NULL;
+  }
+  backend->granularity = backend->ops.granularity;
+  inside->inside = kept;
+  struct hki_backend_view *view = &hakmem_root.backend[index];
+  struct hki_text text = hki_text(view->name, sizeof view->name);
+  hki_append(&text, "%s", name);
+  view->granularity = backend->granularity;
+  hakmem_root.backend_count = index + 1;
+  return backend;
+}
+
+struct hki_backend *hki_backend_find(const char *name)
+{
+  for (uint32_t i = 0; i < hakmem_root.backend_count; i++) {
+    if (strcmp(hki_backends[i].name, name) == 0) {
+      return &hki_backends[i];
+    }
+  }
+  return NULL;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * byte.h - blocks of byte backends: the 16-byte header in front of each, and the way from and to the backend.
+ *
+ *     base             block - 16              block
+ *     | alignment gap  | size, arm, backend | offset | the program's bytes ...
+ */
+#ifndef HKI_BYTE_H
+#define HKI_BYTE_H
+
+#include <string.h>
+
+#include "backend.h"
+#include "base.h"
+#include "misuse.h"
+#include "starts.h"
+
+struct hki_header {
+  uint64_t tag;    /* requested bytes << 16 | arm << 8 | backend index */
+  uint64_t offset; /* of the block from its base: 16, or more when over-aligned */
+};
+_Static_assert(sizeof(struct hki_header) == HKI_ALIGN, "the block behind the header keeps the alignment of the base");
+
+HKI_INLINE struct hki_header *hki_header(const void *block)
+{
+  return (struct hki_header *)((uintptr_t)block - sizeof(struct hki_header));
+}
+
+HKI_INLINE size_t hki_header_size(const struct hki_header *header)
+{
+  return header->tag >> 16;
+}
+
+/* The header may have been overwritten by the program; an index that is out of use leads to operations that say so and abort. */
+HKI_INLINE struct hki_backend *hki_header_backend(const struct hki_header *header)
+{
+  return &hki_backends[header->tag & (HKI_BACKENDS - 1)];
+}
+
+enum { HKI_ZEROED = 1 }; /* request: every byte is zero */
+
+/* A block of `size` bytes at a multiple of `align` >= 16. NULL when the backend has none. Counts it. */
+void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *backend, size_t size, size_t align, uint32_t arm,
+                     uint32_t request);
+
+/* The same from boot, for a detached thread. */
+void *hki_boot_alloc(size_t size, size_t align, uint32_t request);
+
+/* Enters a block of a granule not seen before. False when there is no memory for its bitmap. */
+bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend);
+
+/* Resizes a live block through its backend. NULL when it refuses: the block is as it was. Counts it. */
+void *hki_byte_resize(struct hki_thread *thread, void *block, size_t size);
+
+/* Marks the block live. False when there is no memory for that. */
+HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend)
+{
+  hki_entry entry = hki_pagemap_get_valid(block);
+  if (HKI_UNLIKELY((entry & HKI_STARTS) == 0) || HKI_UNLIKELY(!hki_starts_set(hki_entry_starts(entry), block))) {
+    return hki_byte_enter(block, backend);
+  }
+  return true;
+}
+
+/* hot: gives a block back whose start bit the caller has cleared. */
+HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
+{
+  const struct hki_header *header = hki_header(block);
+  struct hki_backend *backend = hki_header_backend(header);
+  struct hki_seat *seat = &thread->seat[header->tag & (HKI_BACKENDS - 1)];
+  size_t size = hki_header_size(header);
+  HKI_BUMP(&seat->tally.frees, UINT64_C(1));
+  HKI_BUMP(&seat->tally.free_bytes, size);
+  hki_enter(backend);
+  backend->ops.free(backend->self, &seat->slot, (char *)block - header->offset, size + header->offset);
+  hki_leave(thread);
+}
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config.c - owns the items of all layers; written while loading only, by one thread.
+ *
+ * inih does the parsing. What it would do silently is caught in next_line, through which it reads: an indented line would
+ * continue the key above, an over-long line or section name would be cut, and a line without '=' would only be counted. Keys that
+ * follow a section header which cannot be read must not fall into the section above it: they go to section "!", unreported.
+ */
+#define _GNU_SOURCE
+#include "config.h"
+
+#include <ini.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "builtin_ini.h"
+#include "message.h"
+#include "meta.h"
+#include "os.h"
+
+enum { ITEMS = 512, FILE_BYTES = 128 * 1024, SHOWN = 40 };
+
+static struct hki_item *items;
+static uint32_t item_count;
+
+struct source {
+  const char *file;
+  const char *at;
+  uint32_t line;
+};
+
+const char *hki_config_place(const struct hki_item *item, char *buffer, size_t size)
+{
+  struct hki_text text = hki_text(buffer, size);
+  if (item->line != 0) {
+    hki_append(&text, "%s:%u", item->file, item->line);
+  } else {
+    hki_append(&text, "%s", item->file);
+  }
+  return buffer;
+}
+
+void hki_mistake(const struct hki_item *item, const char *format, ...)
+{
+  char place[300], what[600];
+  struct hki_text text = hki_text(what, sizeof what);
+  va_list args;
+  va_start(args, format);
+  hki_vappend(&text, format, args);
+  va_end(args);
+  if (item != NULL) {
+    hki_say("%s: %s", hki_config_place(item, place, sizeof place), what);
+  } else {
+    hki_say("%s", what);
+  }
+  hakmem_root.mistakes++;
+}
+
+static void add(const struct source *source, const char *section, const char *key, const char *value)
+{
+  struct hki_item item = {.section = hki_meta_string(section),
+                          .key = hki_meta_string(key),
+                          .value = hki_meta_string(value),
+                          .file = source->file,
+                          .line = source->line};
+  if (items == NULL) {
+    items = hki_meta_alloc(ITEMS * sizeof *items, _Alignof(struct hki_item));
+  }
+  if (items == NULL || item.section == NULL || item.key == NULL || item.value == NULL) {
+    hki_mistake(&item, "no memory for the configuration");
+  } else if (item_count == ITEMS) {
+    hki_mistake(&item, "found more than %d settings, expected fewer; ignored", ITEMS);
+  } else {
+    items[item_count++] = item;
+  }
+}
+
+static int on_item(void *user, const char *section, const char *key, const char *value)
+{
+  const struct source *source = user;
+  struct hki_item here = {.file = source->file, .line = source->line};
+  if (strcmp(section, "!") == 0) {
+    return 1;
+  }
+  const char *hash = strstr(value, " #");
+  if (hash != NULL || value[0] == '#') {
+    hki_mistake(&here, "%s.%s: found \"%s\", expected ';' to start a comment after a value; ignored", section, key, value);
+  } else {
+    add(source, section, key, value);
+  }
+  return 1;
+}
+
+static bool is_space(char c)
+{
+  return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* inih's reader: the next line, without indentation, or NULL at the end. What it cannot digest is reported and left out. */
+static char *next_line(char *buffer, int size, void *stream)
+{
+  struct source *source = stream;
+  if (*source->at == 0) {
+    return NULL;
+  }
+  source->line++;
+  const char *line = source->at;
+  size_t length = strcspn(line, "\n");
+  source->at += length + (line[length] == '\n');
+  while (length > 0 && is_space(*line)) {
+    line++;
+    length--;
+  }
+  char shown[SHOWN + 1];
+  struct hki_text text = hki_text(shown, length < SHOWN ? length + 1 : sizeof shown);
+  hki_append(&text, "%s", line);
+  struct hki_item here = {.file = source->file, .line = source->line};
+  const char *instead = NULL;
+  bool comment = *line == ';' || *line == '#' || length == 0;
+  if (*line == '[') {
+    size_t name = strcspn(line, "]\n") - 1;
+    if (line[name + 1] != ']') {
+      hki_mistake(&here, "found \"%s\", expected ']' after the section's name; section ignored", shown);
+      instead = "[!]";
+    } else if (name >= HKI_SECTION) {
+      hki_mistake(&here, "found a section name of %lu characters, expected at most %d; section ignored", (unsigned long)name,
+                  HKI_SECTION - 1);
+      instead = "[!]";
+    }
+  } else if (!comment && length + 2 > (size_t)size) {
+    hki_mistake(&here, "found a line of %lu characters (\"%s...\"), expected at most %d; ignored", (unsigned long)length, shown,
+                size - 2);
+    instead = "";
+  } else if (!comment && memchr(line, '=', length) == NULL && memchr(line, ':', length) == NULL) {
+    hki_mistake(&here, "found \"%s\", expected key = value; ignored", shown);
+    instead = "";
+  }
+  if (instead == NULL && comment) {
+    instead = "";
+  }
+  if (instead != NULL) {
+    line = instead;
+    length = strlen(instead);
+  }
+  memcpy(buffer, line, length);
+  buffer[length] = '\n';
+  buffer[length + 1] = 0;
+  return buffer;
+}
+
+static void parse(const char *file, const char *text)
+{
+  struct source source = {.file = hki_meta_string(file), .at = text};
+  if (source.file != NULL) {
+    (void)ini_parse_stream(next_line, &source, on_item, &source);
+  }
+}
+
+static void read_file(const char *path, bool must_exist)
+{
+  struct hki_item here = {.file = path};
+  long r = hki_os.mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (hak_os_failed(r)) {
+    hki_mistake(&here, "no memory to read it; ignored");
+    return;
+  }
+  char *text = (char *)r;
+  long size = hki_os.read_file(path, text, FILE_BYTES);
+  if (size == FILE_BYTES - 1) {
+    hki_mistake(&here, "found a file of %d bytes or more, expected less; ignored", FILE_BYTES - 1);
+  } else if (size >= 0) {
+    parse(path, text);
+  } else if (must_exist) {
+    hki_mistake(&here, "cannot be read (error %ld), expected the INI file that HAKMEM_CONF names; ignored", -size);
+  }
+  (void)hki_os.munmap(text, FILE_BYTES);
+}
+
+/* 'section.key=value' items separated by ';'. The key is what follows the last dot before '='. */
+static void parse_set(const char *text)
+{
+  struct source source = {.file = "HAKMEM_SET"};
+  struct hki_item here = {.file = source.file};
+  while (*text != 0) {
+    char copy[512];
+    size_t length = strcspn(text, ";");
+    size_t kept = length < sizeof copy ? length : sizeof copy - 1;
+    memcpy(copy, text, kept);
+    copy[kept] = 0;
+    text += length + (text[length] == ';');
+    char *word = copy + strspn(copy, " \t");
+    char *equals = strchr(word, '=');
+    char *dot = equals != NULL ? memrchr(word, '.', (size_t)(equals - word)) : NULL;
+    if (*word == 0) {
+      continue;
+    }
+    if (dot == NULL || dot == word || kept < length) {
+      hki_mistake(&here, "found \"%s\", expected section.key=value; ignored", word);
+      continue;
+    }
+    *dot = *equals = 0;
+    char *key = dot + 1;
+    char *value = equals + 1 + strspn(equals + 1, " \t");
+    char *key_end = equals;
+    while (key_end > key && is_space(key_end[-1])) {
+      *--key_end = 0;
+    }
+    for (char *end = value + strlen(value); end > value && is_space(end[-1]);) {
+      *--end = 0;
+    }
+    add(&source, word, key, value);
+  }
+}
+
+void hki_config_read(void)
+{
+  bool secure = getauxval(AT_SECURE) != 0;
+  const char *conf = secure ? NULL : getenv("HAKMEM_CONF");
+  const char *set = secure ? NULL : getenv("HAKMEM_SET");
+  const char *verbose = secure ? NULL : getenv("HAKMEM_VERBOSE");
+  parse("built-in", hki_builtin_ini);
+  read_file(HKI_SYSCONFDIR "/hakmem.ini", false);
+  if (conf != NULL && *conf != 0) {
+    read_file(conf, true);
+  }
+  if (verbose != NULL && *verbose != 0) {
+    add(&(struct source){.file = "HAKMEM_VERBOSE"}, "core", "verbose", verbose);
+  }
+  if (set != NULL) {
+    parse_set(set);
+  }
+}
+
+const struct hki_item *hki_config_find(const char *section, const char *key)
+{
+  const struct hki_item *found = NULL;
+  for (uint32_t i = 0; i < item_count; i++) {
+    if (strcmp(items[i].key, key) == 0 && strcmp(items[i].section, section) == 0) {
+      items[i].used = true;
+      found = &items[i];
+    }
+  }
+  return found;
+}
+
+uint32_t hki_config_count(void)
+{
+  return item_count;
+}
+
+const struct hki_item *hki_config_item(uint32_t index)
+{
+  return &items[index];
+}

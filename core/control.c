@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* control.c - owns the control lock and the functions of hakmem.h that read or steer the whole process. */
+#define _GNU_SOURCE
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "alloc.h"
+#include "backend.h"
+#include "hakmem/hakmem.h"
+#include "lock.h"
+#include "message.h"
+#include "option.h"
+#include "os.h"
+#include "report.h"
+#include "route.h"
+#include "settings.h"
+#include "thread.h"
+
+hak_lock hki_control_lock;
+
+bool hki_control_try(void)
+{
+  uint32_t expected = 0;
+  return __atomic_compare_exchange_n(&hki_control_lock.word, &expected, 1U, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+void hki_control_take(void)
+{
+  hki_lock(&hki_control_lock);
+}
+
+void hki_control_release(void)
+{
+  hki_unlock(&hki_control_lock);
+}
+
+int hki_control_set(const char *name, const char *value, const char *who, char *why, size_t why_size)
+{
+  hki_control_take();
+  int result = hki_option_set(name, value, who, why, why_size);
+  hki_control_release();
+  hki_gates_close();
+  return result;
+}
+
+int hak_set(const char *key, const char *value, char *why, size_t why_size)
+{
+  char unused[HKI_MAIL];
+  bool wanted = why != NULL && why_size > 0;
+  int result = EINVAL;
+  if (key != NULL && value != NULL) {
+    result = hki_control_set(key, value, "hak_set", wanted ? why : unused, wanted ? why_size : sizeof unused);
+  }
+  if (result != 0) {
+    errno = result;
+    return -1;
+  }
+  return 0;
+}
+
+size_t hki_control_trim(void)
+{
+  struct hki_thread *thread = hki_thread_attach();
+  size_t given = 0;
+  if (hki_detached(thread)) {
+    return 0;
+  }
+  hki_slow_event(thread);
+  hki_front_drain(thread);
+  hki_control_take();
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    hki_enter(backend);
+    given += backend->ops.trim(backend->self);
+    hki_leave(thread);
+  }
+  hki_control_release();
+  return given;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------------ */
+
+/* A snapshot is too large for a small thread's stack, and must not come from malloc. */
+static struct hki_snapshot *take_snapshot(void)
+{
+  long r = hki_os.mmap(NULL, sizeof(struct hki_snapshot), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (hak_os_failed(r)) {
+    return NULL;
+  }
+  struct hki_snapshot *snapshot = (struct hki_snapshot *)r;
+  char statm[128];
+  long n = hki_os.read_file("/proc/self/statm", statm, sizeof statm);
+  hki_snapshot_from_root(snapshot, &hakmem_root);
+  for (struct hki_thread *t = __atomic_load_n(&hakmem_root.threads, __ATOMIC_ACQUIRE); t != NULL; t = t->next) {
+    hki_snapshot_add_thread(snapshot, t);
+  }
+  hki_snapshot_finish(snapshot, n > 0 ? hki_resident_bytes(statm, (uint32_t)getauxval(AT_PAGESZ)) : 0);
+  return snapshot;
+}
+
+static void drop_snapshot(struct hki_snapshot *snapshot)
+{
+  (void)hki_os.munmap(snapshot, sizeof *snapshot);
+}
+
+int hak_stats(struct hak_totals *totals)
+{
+  if (totals == NULL || totals->struct_size < offsetof(struct hak_totals, allocs)) {
+    errno = EINVAL;
+    return -1;
+  }
+  uint32_t size = totals->struct_size;
+  struct hki_snapshot *snapshot = take_snapshot();
+  if (snapshot == NULL) {
+    errno = ENOMEM;
+    return -1;
+  }
+  memcpy(totals, &snapshot->totals, size < sizeof *totals ? size : sizeof *totals);
+  totals->struct_size = size;
+  drop_snapshot(snapshot);
+  return 0;
+}
+
+struct target {
+  int fd;
+  bool good;
+};
+
+static void to_fd(void *context, const char *text, size_t size)
+{
+  struct target *target = context;
+  target->good = target->good && hki_write(target->fd, text, size);
+}
+
+int hak_stats_write(int fd, const char *format)
+{
+  struct target target = {.fd = fd, .good = true};
+  struct hki_snapshot *snapshot = take_snapshot();
+  if (snapshot == NULL) {
+    errno = ENOMEM;
+    return -1;
+  }
+  int result = hki_report_write(snapshot, format, (long)getpid(), to_fd, &target);
+  drop_snapshot(snapshot);
+  if (result != 0 || !target.good) {
+    errno = result != 0 ? EINVAL : EIO;
+    return -1;
+  }
+  return 0;
+}
+
+int hak_config_write(int fd)
+{
+  struct target target = {.fd = fd, .good = true};
+  hki_control_take();
+  hki_option_list(to_fd, &target);
+  hki_control_release();
+  return (int)hakmem_root.mistakes;
+}
+
+const char *hak_version(void)
+{
+  return PACKAGE_VERSION;
+}
+
+void hki_control_exit_report(void)
+{
+  static const char *const formats[] = {
+      [HKI_REPORT_TEXT] = "text", [HKI_REPORT_JSON] = "json", [HKI_REPORT_PROMETHEUS] = "prometheus"};
+  if (hki_settings.exit_report == HKI_REPORT_OFF ||
+      (hki_settings.exit_pid != 0 && hki_settings.exit_pid != (uint64_t)getpid())) {
+    return;
+  }
+  int fd = STDERR_FILENO;
+  if (hki_settings.exit_file[0] != 0) {
+    char path[4096];
+    struct hki_text text = hki_text(path, sizeof path);
+    for (const char *f = hki_settings.exit_file; *f != 0; f++) {
+      if (f[0] == '%' && f[1] == 'p') {
+        hki_append(&text, "%d", (int)getpid());
+        f++;
+      } else {
+        hki_append(&text, "%c", *f);
+      }
+    }
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0) {
+      hki_say("stats.file: cannot write %s (error %d)", path, errno);
+      return;
+    }
+  }
+  (void)hak_stats_write(fd, formats[hki_settings.exit_report]);
+  if (fd != STDERR_FILENO) {
+    (void)close(fd);
+  }
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* free.c - the slow path of free, and what depends on knowing a block: its usable size, and realloc. Owns nothing. */
+#define _GNU_SOURCE
+#include "free.h"
+
+#include <errno.h>
+
+#include "alloc.h"
+#include "boot.h"
+#include "deferred.h"
+#include "foreign.h"
+#include "misuse.h"
+#include "page.h"
+#include "route.h"
+#include "settings.h"
+#include "span.h"
+
+HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func)
+{
+  if (HKI_LIKELY((uintptr_t)block % HKI_ALIGN == 0) && HKI_LIKELY(hki_starts_clear(hki_entry_starts(entry), (uintptr_t)block))) {
+    hki_byte_release(thread, block);
+    return;
+  }
+  hki_misuse(func, block, entry);
+}
+
+/* Misuse when the core knows something of the granule; else the block may be libc's. */
+static HKI_COLD bool is_foreign(const char *func, const void *block, hki_entry entry)
+{
+  if (hki_entry_kind(entry) != HKI_NONE || hki_pagemap_enclosing((uintptr_t)block) != NULL) {
+    hki_misuse(func, block, entry);
+  }
+  return hki_foreign_is_libc(func, block);
+}
+
+static bool is_boot_block(const void *block, hki_entry entry)
+{
+  return hki_entry_kind(entry) == HKI_STARTS && (uintptr_t)block % HKI_ALIGN == 0 &&
+         hki_starts_test(hki_entry_record(entry), (uintptr_t)block) && hki_header_backend(hki_header(block))->index == HKI_BOOT &&
+         (hki_header(block)->tag & 0xffU) == HKI_BOOT;
+}
+
+/* libc's allocator is behind boot, and can be called from anywhere. */
+static void free_boot(void *block, hki_entry entry, const char *func)
+{
+  if (!hki_starts_clear(hki_entry_record(entry), (uintptr_t)block)) {
+    hki_misuse(func, block, entry);
+  }
+  const struct hki_header *header = hki_header(block);
+  HKI_ADD(&hakmem_root.boot.frees, UINT64_C(1));
+  HKI_ADD(&hakmem_root.boot.free_bytes, hki_header_size(header));
+  __libc_free((char *)block - header->offset);
+}
+
+static void free_own(struct hki_thread *thread, void *block, hki_entry entry, const char *func)
+{
+  switch (hki_entry_kind(entry)) {
+  case HKI_CLASS:
+  case HKI_CLASS_FULL:
+    hki_front_free(thread, block, entry, func);
+    break;
+  case HKI_STARTS:
+    if ((uintptr_t)block % HKI_ALIGN != 0 || !hki_starts_clear(hki_entry_record(entry), (uintptr_t)block)) {
+      hki_misuse(func, block, entry);
+    }
+    hki_byte_release(thread, block);
+    break;
+  case HKI_PAGE_BLOCK:
+    hki_page_free(thread, block, entry, func);
+    break;
+  default:
+    if (is_foreign(func, block, entry)) {
+      hki_foreign_free(block);
+    }
+    break;
+  }
+}
+
+HKI_SLOW void hki_free_slow(void *block, hki_entry entry, const char *func)
+{
+  if (block == NULL) {
+    return;
+  }
+  int saved = errno;
+  struct hki_thread *thread = hki_thread_attach();
+  if (!hki_detached(thread)) {
+    free_own(thread, block, entry, func);
+  } else if (is_boot_block(block, entry)) {
+    free_boot(block, entry, func);
+  } else if (thread != &hki_thread_gone && thread != &hki_thread_none) {
+    hki_defer(block);
+  } else {
+    struct hki_thread *lent = hki_thread_lend();
+    if (lent != NULL) {
+      free_own(lent, block, entry, func);
+      hki_thread_unlend();
+    } else {
+      hki_defer(block);
+    }
+  }
+  errno = saved;
+}
+
+size_t hki_usable(const void *block, const char *func)
+{
+  hki_entry entry = hki_pagemap_get((uintptr_t)block);
+  const struct hki_span *span;
+  switch (hki_entry_kind(entry)) {
+  case HKI_CLASS:
+  case HKI_CLASS_FULL:
+    if (hki_settings.hardening == HKI_OFF || hki_front_valid(block, entry)) {
+      return hakmem_root.class_bytes[hki_entry_class(entry)];
+    }
+    break;
+  case HKI_STARTS:
+    if ((uintptr_t)block % HKI_ALIGN == 0 && hki_starts_test(hki_entry_record(entry), (uintptr_t)block)) {
+      return hki_header_size(hki_header(block));
+    }
+    break;
+  case HKI_PAGE_BLOCK:
+    span = hki_page_live(block, entry);
+    if (span != NULL) {
+      return span->capacity;
+    }
+    break;
+  default:
+    break;
+  }
+  return is_foreign(func, block, entry) ? hki_foreign_size(block) : 0;
+}
+
+/* The backend that malloc would choose now; NULL for the class backend. */
+static const struct hki_backend *wanted(size_t size)
+{
+  uint32_t arm;
+  if (size < hki_route.small_end) {
+    return hki_route.small->granularity == HAK_CLASS ? NULL : hki_route.small;
+  }
+  return hki_route_find(size, &arm);
+}
+
+/* The same block with another size, from its own backend. NULL when that is refused or not wise. */
+static void *resize_own(struct hki_thread *thread, void *block, hki_entry entry, size_t size)
+{
+  const struct hki_span *span;
+  switch (hki_entry_kind(entry)) {
+  case HKI_CLASS:
+  case HKI_CLASS_FULL:
+    return size < hki_route.small_end && hki_class_of(size) == hki_entry_class(entry) ? block : NULL;
+  case HKI_STARTS:
+    return wanted(size) == hki_header_backend(hki_header(block)) ? hki_byte_resize(thread, block, size) : NULL;
+  case HKI_PAGE_BLOCK:
+    span = hki_page_live(block, entry);
+    return span != NULL && wanted(size) == &hki_backends[span->backend] ? hki_page_resize(thread, block, entry, size) : NULL;
+  default:
+    return NULL;
+  }
+}
+
+HKI_SLOW void *hki_resize(void *block, size_t size, const void *site)
+{
+  int saved = errno;
+  size_t old = hki_usable(block, "realloc"); /* settles whether this is a live block at all */
+  struct hki_thread *thread = hki_thread_attach();
+  if (size > HKI_SIZE_MAX) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  if (!hki_detached(thread)) {
+    hki_slow_event(thread);
+    void *same = resize_own(thread, block, hki_pagemap_get((uintptr_t)block), size);
+    if (same != NULL) {
+      errno = saved;
+      return same;
+    }
+  }
+  void *fresh = hki_alloc(size, site);
+  if (fresh != NULL) {
+    memcpy(fresh, block, old < size ? old : size);
+    hki_free(block, "realloc");
+  }
+  return fresh;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/* front.c - the slow half of the magazines. Owns nothing: a magazine belongs to its thread. */
+#include "front.h"
+
+#include "backend.h"
+#include "misuse.h"
+#include "route.h"
+#include "settings.h"
+#include "span.h"
+#include "starts.h"
+#include "thread.h"
+
+enum { RUN_BYTES = 64 * 1024, RUN_OBJECTS = 64 }; /* a run holds at most so much, and at least one object */
+
+static uint32_t run_length(uint32_t cls)
+{
+  uint32_t fit = RUN_BYTES / hakmem_root.class_bytes[cls];
+  return fit == 0 ? 1 : fit < RUN_OBJECTS ? fit : RUN_OBJECTS;
+}
+
+static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t count)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  struct hki_backend *small = hki_route.small;
+  if (hki_settings.hardening == HKI_BASIC) {
+    for (void *object = head; object != NULL; object = *(void **)object) {
+      hki_entry entry = hki_pagemap_get((uintptr_t)object);
+      if (hki_entry_kind(entry) != HKI_CLASS || hki_entry_class(entry) != cls || !hki_front_valid(object, entry)) {
+        hki_misuse("free", object, entry);
+      }
+    }
+  }
+  HKI_BUMP(&magazine->flushed, (uint64_t)count);
+  hki_enter(small);
+  small->ops.flush(small->self, &thread->seat[small->index].slot, cls, (hak_run){head, count});
+  hki_leave(thread);
+}
+
+static bool refill(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  struct hki_backend *small = hki_route.small;
+  if (magazine->spare != NULL) {
+    magazine->head = magazine->spare;
+    magazine->count = magazine->spares;
+    magazine->spare = NULL;
+    magazine->spares = 0;
+    return true;
+  }
+  hak_run run = {NULL, 0};
+  hki_enter(small);
+  int32_t result = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, run_length(cls), &run);
+  hki_leave(thread);
+  if (result != HAK_OK || run.head == NULL) {
+    return false;
+  }
+  magazine->head = run.head;
+  magazine->count = run.count;
+  HKI_BUMP(&magazine->refilled, (uint64_t)run.count);
+  return true;
+}
+
+HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  void *object = hki_magazine_pop(magazine);
+  if (object == NULL && refill(thread, cls)) {
+    object = hki_magazine_pop(magazine);
+  }
+  if (object != NULL && hki_settings.hardening == HKI_FULL) {
+    hki_entry entry = hki_pagemap_get((uintptr_t)object);
+    struct hki_span *span = hki_entry_record(entry);
+    uintptr_t at = (uintptr_t)object;
+    if (hki_entry_kind(entry) != HKI_CLASS_FULL ||
+        !hki_starts_set(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
+      hki_broken(hki_route.small->name, object);
+    }
+  }
+  return object;
+}
+
+uint32_t hki_front_class(size_t size, size_t align)
+{
+  uint32_t cls = hki_class_of(size > align ? size : align);
+  if (align > HKI_ALIGN) {
+    /* Objects lie at multiples of their size from a granule boundary: the power of two above both is aligned, up to a granule. */
+    if (align > HAK_GRANULE) {
+      return HKI_CLASSES;
+    }
+    while (cls < HKI_CLASSES && hakmem_root.class_bytes[cls] % align != 0) {
+      cls++;
+    }
+  }
+  return cls;
+}
+
+bool hki_front_valid(const void *block, hki_entry entry)
+{
+  const struct hki_span *span = hki_entry_record(entry);
+  uintptr_t at = (uintptr_t)block;
+  if ((at - span->base) % span->object_bytes != 0) {
+    return false;
+  }
+  return span->starts == NULL || hki_starts_test(&span->starts[(at - span->base) / HAK_GRANULE], at);
+}
+
+HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func)
+{
+  uint32_t cls = hki_entry_class(entry);
+  if (hki_entry_kind(entry) == HKI_CLASS_FULL) {
+    struct hki_span *span = hki_entry_record(entry);
+    uintptr_t at = (uintptr_t)block;
+    if (at % HKI_ALIGN != 0 || !hki_starts_clear(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
+      hki_misuse(func, block, entry);
+    }
+  }
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  if (hki_magazine_push(magazine, block)) {
+    return;
+  }
+  if (magazine->spare != NULL) {
+    flush(thread, cls, magazine->spare, magazine->spares);
+  }
+  magazine->spare = magazine->head;
+  magazine->spares = magazine->count;
+  magazine->head = NULL;
+  magazine->count = 0;
+  (void)hki_magazine_push(magazine, block);
+}
+
+void hki_front_open(struct hki_thread *thread)
+{
+  if (hki_route.small != NULL && hki_route.small->granularity == HAK_CLASS) {
+    for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
+      thread->magazine[cls].limit = run_length(cls);
+    }
+  }
+}
+
+void hki_front_drain(struct hki_thread *thread)
+{
+  for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
+    struct hki_magazine *magazine = &thread->magazine[cls];
+    if (magazine->head != NULL) {
+      flush(thread, cls, magazine->head, magazine->count);
+    }
+    if (magazine->spare != NULL) {
+      flush(thread, cls, magazine->spare, magazine->spares);
+    }
+    magazine->head = magazine->spare = NULL;
+    magazine->count = magazine->spares = 0;
+  }
+}
+
+void hki_front_close(struct hki_thread *thread)
+{
+  hki_front_drain(thread);
+  for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
+    thread->magazine[cls].limit = 0;
+  }
+}
+
+void hki_front_start(void)
+{
+  for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
+    uint32_t bytes = cls == 0 ? HKI_ALIGN : cls * HKI_ALIGN;
+    if (cls > 16) {
+      uint32_t step = cls - 17;
+      bytes = (256U << (step / 8)) + (step % 8 + 1) * (32U << (step / 8));
+    }
+    hakmem_root.class_bytes[cls] = bytes;
+  }
+}

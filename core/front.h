@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * front.h - size classes, and the per-thread magazines in front of a class backend.
+ *
+ * A magazine is two runs of one class: one in use and one full or absent. Objects move one by one between the program and the
+ * run in use; only whole runs move between the magazine and the backend. Model: J. Bonwick, J. Adams, "Magazines and Vmem"
+ * (2001).
+ */
+#ifndef HKI_FRONT_H
+#define HKI_FRONT_H
+
+#include "base.h"
+#include "pagemap.h"
+
+/*
+ * The class of a request: steps of 16 bytes to 256, then eight classes to each doubling, so that above 128 bytes at most 1/9 of
+ * an object is unused.
+ */
+HKI_INLINE uint32_t hki_class_of(size_t size)
+{
+  if (HKI_LIKELY(size <= 256)) {
+    return (uint32_t)((size + 15) >> 4);
+  }
+  size_t last = size - 1;
+  uint32_t doubling = hki_log2(last);
+  return 17U + (doubling - 8U) * 8U + (uint32_t)((last >> (doubling - 3U)) & 7U);
+}
+
+/* Fills hakmem_root.class_bytes. Once. */
+void hki_front_start(void);
+
+/* An object of a class from an empty magazine, by refill; on every path of hardening = full. NULL when the backend has none. */
+void *hki_front_alloc(struct hki_thread *thread, uint32_t cls);
+
+/* The smallest class for `size` bytes at a multiple of `align`, a power of two; HKI_CLASSES when there is none. */
+uint32_t hki_front_class(size_t size, size_t align);
+
+/* Takes back an object whose magazine is full or closed, or that must be checked first. `func` is for messages. */
+void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func);
+
+/* Opens the magazines of a new record; gives back all that they hold at its end, or on malloc_trim. */
+void hki_front_open(struct hki_thread *thread);
+void hki_front_drain(struct hki_thread *thread);
+void hki_front_close(struct hki_thread *thread);
+
+/* The size class spans' answer to "is this the start of an object?", and under full: of a live one. */
+bool hki_front_valid(const void *block, hki_entry entry);
+
+HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
+{
+  void *object = magazine->head;
+  if (HKI_LIKELY(object != NULL)) {
+    magazine->head = *(void **)object;
+    magazine->count--;
+    HKI_BUMP(&magazine->allocs, UINT64_C(1));
+  }
+  return object;
+}
+
+HKI_INLINE bool hki_magazine_push(struct hki_magazine *magazine, void *object)
+{
+  if (HKI_UNLIKELY(magazine->count >= magazine->limit)) {
+    return false;
+  }
+  *(void **)object = magazine->head;
+  magazine->head = object;
+  magazine->count++;
+  return true;
+}
+
+#endif

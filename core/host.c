@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* host.c - what plugins may ask of the core. Owns the allotment of counters; while loading only. */
+#define _GNU_SOURCE
+#include "host.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#include "lock.h"
+#include "message.h"
+#include "meta.h"
+#include "os.h"
+#include "settings.h"
+#include "span.h"
+#include "strategy.h"
+
+static void *host_meta_alloc(const struct hak_host *host, size_t size, size_t align)
+{
+  (void)host;
+  return hki_meta_alloc(size, align);
+}
+
+static void host_log(const struct hak_host *host, const char *text)
+{
+  hki_say("%s: %s", host->name, text);
+}
+
+static void *host_symbol(const struct hak_host *host, const char *library, const char *symbol)
+{
+  void *handle = RTLD_NEXT;
+  if (library != NULL) {
+    handle = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (handle == NULL) {
+      const char *why = dlerror();
+      hki_say("%s: library %s: %s", host->name, library, why != NULL ? why : "cannot be loaded");
+      return NULL;
+    }
+  }
+  void *found = dlsym(handle, symbol);
+  if (found == NULL) {
+    hki_say("%s: found no %s in %s", host->name, symbol, library != NULL ? library : "the libraries after libhakmem");
+  }
+  return found;
+}
+
+static void host_lock_wait(const struct hak_host *host, hak_lock *lock)
+{
+  (void)host;
+  hki_lock_wait(lock);
+}
+
+static void host_lock_wake(const struct hak_host *host, hak_lock *lock)
+{
+  (void)host;
+  hki_lock_wake(lock);
+}
+
+static int32_t host_span_register(const struct hak_host *host, void *base, size_t bytes, uint32_t cls)
+{
+  return hki_span_register(((const struct hki_host *)(const void *)host)->backend, base, bytes, cls);
+}
+
+static void host_span_unregister(const struct hak_host *host, void *base)
+{
+  (void)host;
+  hki_span_unregister(base);
+}
+
+static void name(char to[HKI_NAME], const char *from)
+{
+  struct hki_text text = hki_text(to, HKI_NAME);
+  hki_append(&text, "%s", from);
+}
+
+struct hki_host *hki_host_new(const char *section, const char *plugin_name, const struct hak_plugin *plugin)
+{
+  struct hki_host *host = hki_meta_alloc(sizeof *host, _Alignof(struct hki_host));
+  const char *kept = hki_meta_string(plugin_name);
+  uint32_t first = hakmem_root.row_count;
+  if (host == NULL || kept == NULL || plugin->counter_count > HKI_ROWS - first) {
+    return NULL;
+  }
+  for (uint32_t i = 0; i < plugin->counter_count; i++) {
+    const struct hak_counter *counter =
+        (const struct hak_counter *)(const void *)((const char *)plugin->counters + (size_t)i * plugin->counter_stride);
+    struct hki_row_view *row = &hakmem_root.row[first + i];
+    name(row->plugin, section);
+    name(row->key, counter->key);
+    struct hki_text unit = hki_text(row->unit, sizeof row->unit);
+    hki_append(&unit, "%s", counter->unit);
+    row->kind = (uint16_t)counter->kind;
+    row->sum = (uint16_t)counter->sum;
+  }
+  hakmem_root.row_count = first + plugin->counter_count;
+  bool policy = plugin->kind == HAK_POLICY;
+  host->backend = hakmem_root.backend_count;
+  host->base = (struct hak_host){
+      .struct_size = sizeof(struct hak_host),
+      .abi_major = HAK_ABI_MAJOR,
+      .abi_minor = HAK_ABI_MINOR,
+      .name = kept,
+      .os = &hki_os,
+      .counters = &hakmem_root.values[first],
+      .page_size = (uint32_t)getauxval(AT_PAGESZ),
+      .class_count = HKI_CLASSES,
+      .class_bytes = hakmem_root.class_bytes,
+      .arm_count = policy ? hakmem_root.arm_count : 0,
+      .arm_name = policy ? hki_strategy_names : NULL,
+      .hardened = hki_settings.hardening,
+      .meta_alloc = host_meta_alloc,
+      .log = host_log,
+      .symbol = host_symbol,
+      .lock_wait = host_lock_wait,
+      .lock_wake = host_lock_wake,
+      .span_register = host_span_register,
+      .span_unregister = host_span_unregister,
+  };
+  return host;
+}

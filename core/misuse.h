@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* misuse.h - what happens to pointers that are not live blocks, and to plugins that break their word: one line, and abort. */
+#ifndef HKI_MISUSE_H
+#define HKI_MISUSE_H
+
+#include "base.h"
+#include "message.h"
+#include "pagemap.h"
+
+/* `func` was called with a pointer that is no live block, although its granule is (or was) ours. Says what it is and aborts. */
+_Noreturn void hki_misuse(const char *func, const void *pointer, hki_entry entry);
+
+/* Backend `name` handed out memory that is live, or does not belong to it. Aborts. */
+_Noreturn void hki_broken(const char *name, const void *pointer);
+
+#endif

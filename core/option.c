@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/* option.c - owns the register of options in force; written while loading, and under the control lock afterwards. */
+#include "option.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "message.h"
+#include "meta.h"
+#include "plugin.h"
+#include "strategy.h"
+
+enum { OPTIONS = 192, WORDS = 32, TEXT = 256, NEAR = 3 };
+
+static struct hki_option options[OPTIONS];
+static uint32_t option_count;
+
+/* ---- text to values -------------------------------------------------------------------------------------------------- */
+
+static bool parse_digits(const char **text, uint64_t *value)
+{
+  const char *at = *text;
+  *value = 0;
+  while (*at >= '0' && *at <= '9') {
+    if (__builtin_mul_overflow(*value, 10U, value) || __builtin_add_overflow(*value, (uint64_t)(*at - '0'), value)) {
+      return false;
+    }
+    at++;
+  }
+  bool any = at != *text;
+  *text = at;
+  return any;
+}
+
+static bool parse_size(const char *text, uint64_t *size)
+{
+  if (!parse_digits(&text, size)) {
+    return false;
+  }
+  static const char suffixes[] = "KMGT";
+  const char *suffix = *text != 0 ? strchr(suffixes, *text & ~0x20) : NULL;
+  if (suffix != NULL) {
+    unsigned shift = 10U * (unsigned)(suffix - suffixes + 1);
+    if (*size > UINT64_MAX >> shift) {
+      return false;
+    }
+    *size <<= shift;
+    text++;
+  }
+  return *text == 0;
+}
+
+static bool parse_int(const char *text, int64_t *value)
+{
+  bool negative = *text == '-';
+  uint64_t magnitude;
+  text += negative;
+  if (!parse_digits(&text, &magnitude) || *text != 0 || magnitude > (uint64_t)INT64_MAX) {
+    return false;
+  }
+  *value = negative ? -(int64_t)magnitude : (int64_t)magnitude;
+  return true;
+}
+
+static bool parse_float(const char *text, double *value)
+{
+  bool negative = *text == '-';
+  uint64_t whole = 0;
+  text += negative;
+  if (!parse_digits(&text, &whole)) {
+    return false;
+  }
+  double result = (double)whole;
+  if (*text == '.') {
+    double scale = 0.1;
+    for (text++; *text >= '0' && *text <= '9'; text++, scale /= 10) {
+      result += scale * (*text - '0');
+    }
+  }
+  *value = negative ? -result : result;
+  return *text == 0;
+}
+
+static bool parse_bool(const char *text, bool *value)
+{
+  static const char *const words[] = {"off", "on", "false", "true", "no", "yes", "0", "1"};
+  for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strcmp(text, words[i]) == 0) {
+      *value = i % 2 == 1;
+      return true;
+    }
+  }
+  return false;
+}
+
+static const char *const *parse_list(const char *text)
+{
+  const char **words = hki_meta_alloc((WORDS + 1) * sizeof *words, sizeof *words);
+  uint32_t count = 0;
+  while (words != NULL && *text != 0) {
+    char word[TEXT];
+    text += strspn(text, ", \t");
+    size_t length = strcspn(text, ",");
+    size_t kept = length;
+    while (kept > 0 && (text[kept - 1] == ' ' || text[kept - 1] == '\t')) {
+      kept--;
+    }
+    if (kept > 0) {
+      if (kept >= sizeof word || count == WORDS) {
+        return NULL;
+      }
+      memcpy(word, text, kept);
+      word[kept] = 0;
+      words[count] = hki_meta_string(word);
+      if (words[count++] == NULL) {
+        return NULL;
+      }
+    }
+    text += length;
+  }
+  return words;
+}
+
+static bool in_range(const hak_option *option, const hak_value *value)
+{
+  hak_value bound;
+  for (int upper = 0; upper < 2; upper++) {
+    const char *text = upper ? option->max : option->min;
+    if (text == NULL) {
+      continue;
+    }
+    bool good = true;
+    if (option->type == HAK_SIZE) {
+      good = parse_size(text, &bound.size) && (upper ? value->size <= bound.size : value->size >= bound.size);
+    } else if (option->type == HAK_INT) {
+      good = parse_int(text, &bound.integer) && (upper ? value->integer <= bound.integer : value->integer >= bound.integer);
+    } else if (option->type == HAK_FLOAT) {
+      good = parse_float(text, &bound.number) && (upper ? value->number <= bound.number : value->number >= bound.number);
+    }
+    if (!good) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool hki_value_parse(const hak_option *option, const char *text, hak_value *value)
+{
+  hak_value made = {0};
+  bool good = false;
+  switch (option->type) {
+  case HAK_SIZE:
+    good = parse_size(text, &made.size);
+    break;
+  case HAK_BOOL:
+    good = parse_bool(text, &made.flag);
+    break;
+  case HAK_INT:
+    good = parse_int(text, &made.integer);
+    break;
+  case HAK_FLOAT:
+    good = parse_float(text, &made.number);
+    break;
+  case HAK_ENUM:
+    for (uint32_t i = 0; option->choices[i] != NULL && !good; i++) {
+      good = strcmp(option->choices[i], text) == 0;
+      made.choice = i;
+    }
+    break;
+  case HAK_STRING:
+    made.string = hki_meta_string(text);
+    good = made.string != NULL;
+    break;
+  case HAK_LIST:
+    made.list = parse_list(text);
+    good = made.list != NULL;
+    break;
+  case HAK_PAGES:
+    made.pages = hki_plugin_pages(text);
+    good = made.pages != NULL;
+    break;
+  case HAK_ARM:
+    good = hki_strategy_find(text, &made.arm);
+    break;
+  default:
+    break;
+  }
+  if (!good || !in_range(option, &made)) {
+    return false;
+  }
+  *value = made;
+  return true;
+}
+
+const char *hki_value_expected(const hak_option *option, char *buffer, size_t size)
+{
+  static const char *const types[] = {[HAK_SIZE] = "a size such as 64K",
+                                      [HAK_BOOL] = "on or off",
+                                      [HAK_INT] = "an integer",
+                                      [HAK_FLOAT] = "a decimal number",
+                                      [HAK_ENUM] = "one of",
+                                      [HAK_STRING] = "text",
+                                      [HAK_LIST] = "words separated by commas",
+                                      [HAK_PAGES] = "the name of a page backend",
+                                      [HAK_ARM] = "the name of a [strategy.NAME]"};
+  struct hki_text text = hki_text(buffer, size);
+  hki_append(&text, "%s", option->type <= HAK_ARM ? types[option->type] : "a type this version knows");
+  for (uint32_t i = 0; option->type == HAK_ENUM && option->choices[i] != NULL; i++) {
+    hki_append(&text, "%s %s", i == 0 ? "" : ",", option->choices[i]);
+  }
+  if (option->min != NULL && option->max != NULL) {
+    hki_append(&text, ", %s to %s", option->min, option->max);
+  } else if (option->min != NULL || option->max != NULL) {
+    hki_append(&text, ", at %s %s", option->min != NULL ? "least" : "most", option->min != NULL ? option->min : option->max);
+  }
+  return buffer;
+}
+
+/* ---- the register ---------------------------------------------------------------------------------------------------- */
+
+hak_value hki_option_read(const char *section, const hak_option *option, uint32_t index,
+                          int32_t (*set)(void *, uint32_t, hak_value), void *owner)
+{
+  char expected[TEXT], place[TEXT];
+  hak_value value = {0};
+  const char *text = option->fallback;
+  const char *origin = "default";
+  const struct hki_item *item = hki_config_find(section, option->key);
+  if (item != NULL && hki_value_parse(option, item->value, &value)) {
+    text = item->value;
+    origin = hki_meta_string(hki_config_place(item, place, sizeof place));
+  } else {
+    if (item != NULL) {
+      hki_mistake(item, "%s.%s: found \"%s\", expected %s; using %s", section, option->key, item->value,
+                  hki_value_expected(option, expected, sizeof expected), *text != 0 ? text : "nothing");
+    }
+    if (!hki_value_parse(option, text, &value) && item == NULL) {
+      hki_mistake(NULL, "%s.%s: its default \"%s\" is not usable, expected %s", section, option->key, text,
+                  hki_value_expected(option, expected, sizeof expected));
+    }
+  }
+  if (option_count < OPTIONS) {
+    options[option_count++] = (struct hki_option){.section = section,
+                                                  .table = option,
+                                                  .index = index,
+                                                  .text = text,
+                                                  .origin = origin != NULL ? origin : "",
+                                                  .set = option->flags & HAK_LIVE ? set : NULL,
+                                                  .owner = owner};
+  }
+  return value;
+}
+
+/* Levenshtein distance, by two rows. */
+static uint32_t distance(const char *a, const char *b)
+{
+  uint32_t row[64];
+  uint32_t length = (uint32_t)strlen(b);
+  if (length >= 64 || strlen(a) >= 64) {
+    return 64;
+  }
+  for (uint32_t j = 0; j <= length; j++) {
+    row[j] = j;
+  }
+  for (; *a != 0; a++) {
+    uint32_t diagonal = row[0]++;
+    for (uint32_t j = 1; j <= length; j++) {
+      uint32_t change = diagonal + (*a != b[j - 1]);
+      diagonal = row[j];
+      uint32_t step = (row[j - 1] < row[j] ? row[j - 1] : row[j]) + 1;
+      row[j] = change < step ? change : step;
+    }
+  }
+  return row[length];
+}
+
+static void full_name(const char *section, const char *key, char *buffer, size_t size)
+{
+  struct hki_text text = hki_text(buffer, size);
+  hki_append(&text, "%s.%s", section, key);
+}
+
+static const struct hki_option *nearest(const char *name, uint32_t within)
+{
+  const struct hki_option *best = NULL;
+  for (uint32_t i = 0; i < option_count; i++) {
+    char known[TEXT];
+    full_name(options[i].section, options[i].table->key, known, sizeof known);
+    uint32_t d = distance(name, known);
+    if (d <= within) {
+      within = d == 0 ? 0 : d - 1;
+      best = &options[i];
+      if (d == 0) {
+        break;
+      }
+    }
+  }
+  return best;
+}
+
+void hki_option_unknown(void)
+{
+  for (uint32_t i = 0; i < hki_config_count(); i++) {
+    const struct hki_item *item = hki_config_item(i);
+    char name[TEXT], known[TEXT];
+    if (item->used || strcmp(item->file, "built-in") == 0) {
+      continue;
+    }
+    bool core = strcmp(item->section, "core") == 0 || strcmp(item->section, "stats") == 0;
+    if (!core && !hki_strategy_section(item->section)) {
+      enum hki_section section = hki_plugin_section(item->section);
+      if (section == HKI_SECTION_IDLE) {
+        continue; /* a plugin that is installed, but not chosen: `hakmem check` loads it */
+      }
+      if (section == HKI_SECTION_MISSING) {
+        hki_mistake(item, "section [%s]: found no plugin of that name, expected one that is installed; ignored", item->section);
+        continue;
+      }
+      if (section == HKI_SECTION_UNKNOWN) {
+        hki_mistake(item, "unknown section [%s], expected core, stats, strategy.NAME, backend.NAME or policy.NAME; ignored",
+                    item->section);
+        continue;
+      }
+    }
+    full_name(item->section, item->key, name, sizeof name);
+    const struct hki_option *near = nearest(name, NEAR);
+    if (near != NULL) {
+      full_name(near->section, near->table->key, known, sizeof known);
+      hki_mistake(item, "unknown key %s; did you mean %s?", name, known);
+    } else {
+      hki_mistake(item, "unknown key %s; ignored", name);
+    }
+  }
+}
+
+int hki_option_set(const char *name, const char *value, const char *who, char *why, size_t why_size)
+{
+  struct hki_text text = hki_text(why, why_size);
+  char known[TEXT], expected[TEXT];
+  struct hki_option *option = (struct hki_option *)nearest(name, 0);
+  if (option == NULL) {
+    const struct hki_option *near = nearest(name, NEAR);
+    if (near != NULL) {
+      full_name(near->section, near->table->key, known, sizeof known);
+      hki_append(&text, "unknown key %s; did you mean %s?", name, known);
+    } else {
+      hki_append(&text, "unknown key %s", name);
+    }
+    return EINVAL;
+  }
+  if (option->set == NULL) {
+    hki_append(&text, "%s cannot change in a running process: it is read once, at start; set it in the INI", name);
+    return EPERM;
+  }
+  hak_value parsed;
+  if (!hki_value_parse(option->table, value, &parsed)) {
+    hki_append(&text, "%s: found \"%s\", expected %s", name, value,
+               hki_value_expected(option->table, expected, sizeof expected));
+    return EINVAL;
+  }
+  int32_t result = option->set(option->owner, option->index, parsed);
+  if (result != HAK_OK) {
+    hki_append(&text, "%s: %s refuses \"%s\" (%d)", name, option->section, value, result);
+    return EINVAL;
+  }
+  const char *kept = hki_meta_string(value);
+  hki_append(&text, "%s = %s (was %s)", name, value, option->text);
+  option->text = kept != NULL ? kept : "";
+  option->origin = who;
+  return 0;
+}
+
+void hki_option_list(void (*sink)(void *context, const char *text, size_t size), void *context)
+{
+  const char *section = "";
+  for (uint32_t i = 0; i < option_count; i++) {
+    char line[2 * TEXT];
+    struct hki_text text = hki_text(line, sizeof line);
+    if (strcmp(section, options[i].section) != 0) {
+      section = options[i].section;
+      hki_append(&text, "%s[%s]\n", i == 0 ? "" : "\n", section);
+    }
+    hki_append(&text, "%s = %s ; %s\n", options[i].table->key, options[i].text, options[i].origin);
+    sink(context, line, (size_t)(text.at - line));
+  }
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.c - system calls and the clock.
+ *
+ * Owns hki_os. Calls go through syscall(2), not through libc's wrappers: preloaded libraries hook those, and a hook that
+ * allocates would come back to us. Each returns the kernel's result or -errno and leaves errno as it was.
+ */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static long result(long value, int saved_errno)
+{
+  if (value == -1) {
+    value = -errno;
+    errno = saved_errno;
+  }
+  return value;
+}
+
+static long os_mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)
+{
+  int saved = errno;
+  return result(syscall(SYS_mmap, addr, length, prot, flags, fd, offset), saved);
+}
+
+static long os_munmap(void *addr, size_t length)
+{
+  int saved = errno;
+  return result(syscall(SYS_munmap, addr, length), saved);
+}
+
+static long os_mprotect(void *addr, size_t length, int prot)
+{
+  int saved = errno;
+  return result(syscall(SYS_mprotect, addr, length, prot), saved);
+}
+
+static long os_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr)
+{
+  int saved = errno;
+  return result(syscall(SYS_mremap, old_addr, old_length, new_length, flags, new_addr), saved);
+}
+
+static long os_madvise(void *addr, size_t length, int advice)
+{
+  int saved = errno;
+  return result(syscall(SYS_madvise, addr, length, advice), saved);
+}
+
+static long os_process_madvise(int pidfd, const void *iovec, size_t count, int advice, uint32_t flags)
+{
+  int saved = errno;
+  return result(syscall(SYS_process_madvise, pidfd, iovec, count, advice, flags), saved);
+}
+
+static long os_mincore(void *addr, size_t length, unsigned char *vec)
+{
+  int saved = errno;
+  return result(syscall(SYS_mincore, addr, length, vec), saved);
+}
+
+static long os_read_file(const char *path, char *buffer, size_t size)
+{
+  int saved = errno;
+  long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return result(-1, saved);
+  }
+  size_t have = 0;
+  long got = 0;
+  while (have + 1 < size) {
+    got = syscall(SYS_read, fd, buffer + have, size - 1 - have);
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got <= 0) {
+      break;
+    }
+    have += (size_t)got;
+  }
+  long failure = got < 0 ? -errno : 0;
+  (void)syscall(SYS_close, fd);
+  errno = saved;
+  buffer[have] = 0;
+  return failure != 0 ? failure : (long)have;
+}
+
+static uint64_t os_now(void)
+{
+  struct timespec ts = {0};
+  int saved = errno;
+  (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+  errno = saved;
+  return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+HKI_OS_CONST struct hak_os hki_os = {
+    .struct_size = sizeof(struct hak_os),
+    .mmap = os_mmap,
+    .munmap = os_munmap,
+    .mprotect = os_mprotect,
+    .mremap = os_mremap,
+    .madvise = os_madvise,
+    .process_madvise = os_process_madvise,
+    .mincore = os_mincore,
+    .read_file = os_read_file,
+    .now = os_now,
+};
+
+void hki_futex_wait(uint32_t *word, uint32_t seen)
+{
+  int saved = errno;
+  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  errno = saved;
+}
+
+void hki_futex_wake(uint32_t *word)
+{
+  int saved = errno;
+  (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+  errno = saved;
+}

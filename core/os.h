@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* os.h - system calls and the clock, behind one structure so that tests can make them fail. */
+#ifndef HKI_OS_H
+#define HKI_OS_H
+
+#include "base.h"
+
+/* Read-only where libhakmem serves a real program: a table of function pointers is worth protecting. */
+#ifdef HKI_INTERPOSE
+#define HKI_OS_CONST const
+#else
+#define HKI_OS_CONST
+#endif
+
+extern HKI_OS_CONST struct hak_os hki_os;
+
+/* Sleeps until the word is no longer `seen`, or something wakes us. [any] */
+void hki_futex_wait(uint32_t *word, uint32_t seen);
+/* Wakes one sleeper. [any] */
+void hki_futex_wake(uint32_t *word);
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page.c - large blocks. Owns nothing but the life of a span record between LIVE and IDLE: whoever moves its state out of LIVE
+ * owns the range until the next state.
+ */
+#include "page.h"
+
+#include "meta.h"
+#include "span.h"
+
+static void enter_map(uintptr_t base, hki_entry entry)
+{
+  __atomic_store_n(hki_pagemap_slot(base), entry, __ATOMIC_RELEASE); /* the leaf is there */
+}
+
+/* Enters [base, ...) as the place of `span`. False when the page map has no memory. An empty start bitmap may have been there. */
+static bool place(struct hki_span *span, uintptr_t base)
+{
+  hki_entry *slot = hki_pagemap_slot(base);
+  if (slot == NULL) {
+    return false;
+  }
+  hki_entry before = __atomic_exchange_n(slot, hki_entry_make(HKI_PAGE_BLOCK, span, 0), __ATOMIC_ACQ_REL);
+  if (hki_entry_kind(before) == HKI_STARTS) {
+    hki_starts_put(hki_entry_record(before), 1);
+  }
+  return true;
+}
+
+static void count_alloc(struct hki_thread *thread, const struct hki_span *span)
+{
+  HKI_BUMP(&thread->seat[span->backend].tally.allocs, UINT64_C(1));
+  HKI_BUMP(&thread->seat[span->backend].tally.alloc_bytes, span->requested);
+  HKI_ADD(&hakmem_root.active_bytes, span->capacity);
+}
+
+HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, size_t size, size_t align, uint32_t arm,
+                              uint32_t request, const void *site)
+{
+  struct hki_span *span = hki_span_get();
+  if (span == NULL) {
+    return NULL;
+  }
+  void **slot = &thread->seat[backend->index].slot;
+  align = align < HAK_GRANULE ? HAK_GRANULE : align;
+  hki_enter(backend);
+  hak_block got = backend->ops.alloc(backend->self, slot, size < HAK_GRANULE ? HAK_GRANULE : size, align);
+  hki_leave(thread);
+  uintptr_t base = (uintptr_t)got.base;
+  if (base == 0) {
+    hki_span_put(span);
+    return NULL;
+  }
+  if (base % align != 0 || hak_block_capacity(got) < size) {
+    hki_broken(backend->name, got.base);
+  }
+  *span = (struct hki_span){.base = base,
+                            .capacity = hak_block_capacity(got),
+                            .requested = size,
+                            .site = site,
+                            .state = HKI_SPAN_MOVING,
+                            .backend = (uint8_t)backend->index,
+                            .arm = (uint8_t)arm,
+                            .flags = (uint8_t)hak_block_flags(got)};
+  if (!place(span, base)) {
+    hki_enter(backend);
+    backend->ops.free(backend->self, slot, got.base, hak_block_capacity(got));
+    hki_leave(thread);
+    hki_span_put(span);
+    return NULL;
+  }
+  count_alloc(thread, span);
+  if ((request & HKI_ZEROED) && !(span->flags & HAK_ZEROED)) {
+    memset(got.base, 0, size);
+  }
+  span->flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
+  return got.base;
+}
+
+struct hki_span *hki_page_live(const void *block, hki_entry entry)
+{
+  if (hki_entry_kind(entry) != HKI_PAGE_BLOCK) {
+    return NULL;
+  }
+  struct hki_span *span = hki_entry_record(entry);
+  bool live = span->base == (uintptr_t)block && __atomic_load_n(&span->state, __ATOMIC_ACQUIRE) == HKI_SPAN_LIVE;
+  return live ? span : NULL;
+}
+
+HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func)
+{
+  struct hki_span *span = hki_page_live(block, entry);
+  if (span == NULL || !hki_span_move(span, HKI_SPAN_LIVE, HKI_SPAN_MOVING)) {
+    hki_misuse(func, block, entry);
+  }
+  struct hki_backend *backend = &hki_backends[span->backend];
+  size_t capacity = span->capacity;
+  HKI_BUMP(&thread->seat[backend->index].tally.frees, UINT64_C(1));
+  HKI_BUMP(&thread->seat[backend->index].tally.free_bytes, span->requested);
+  HKI_ADD(&hakmem_root.active_bytes, -capacity);
+  enter_map(span->base, HKI_PAGE_FREED); /* before the backend lets go: the next owner may be there at once */
+  hki_span_put(span);
+  hki_enter(backend);
+  backend->ops.free(backend->self, &thread->seat[backend->index].slot, block, capacity);
+  hki_leave(thread);
+}
+
+HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry entry, size_t size)
+{
+  struct hki_span *span = hki_page_live(block, entry);
+  if (span == NULL || !hki_span_move(span, HKI_SPAN_LIVE, HKI_SPAN_MOVING)) {
+    hki_misuse("realloc", block, entry);
+  }
+  struct hki_tally *tally = &thread->seat[span->backend].tally;
+  size_t old = span->requested;
+  uintptr_t base = span->base;
+  bool fits = size <= span->capacity && size >= span->capacity / 2;
+  if (!fits) {
+    /* A move needs an entry at the new place, and there is no way back once the pages are there. */
+    struct hki_backend *backend = &hki_backends[span->backend];
+    hak_block got = HAK_NO_BLOCK;
+    if (hki_pagemap_reserve()) {
+      enter_map(base, HKI_PAGE_FREED);
+      hki_enter(backend);
+      got = backend->ops.resize(backend->self, &thread->seat[backend->index].slot, block, span->capacity,
+                                size < HAK_GRANULE ? HAK_GRANULE : size);
+      hki_leave(thread);
+    }
+    if (got.base == NULL) {
+      enter_map(base, entry);
+      __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
+      return NULL;
+    }
+    base = (uintptr_t)got.base;
+    HKI_ADD(&hakmem_root.active_bytes, hak_block_capacity(got) - span->capacity);
+    span->base = base;
+    span->capacity = hak_block_capacity(got);
+    if (!place(span, base)) {
+      hki_die("realloc(%p): no memory to record where backend %s moved it", block, backend->name);
+    }
+  }
+  span->requested = size;
+  HKI_BUMP(&tally->resizes, UINT64_C(1));
+  if (size > old) {
+    HKI_BUMP(&tally->alloc_bytes, size - old);
+  } else {
+    HKI_BUMP(&tally->free_bytes, old - size);
+  }
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
+  return (void *)base;
+}
+
+/* The caller's slot word of a page source. Its callbacks nest in those of the backend that asks, so hki_self is not the record. */
+static void **home_slot(const struct hki_backend *backend, void **none)
+{
+  return hki_home != NULL ? &hki_home->seat[backend->index].slot : none;
+}
+
+/* Page sources hand out memory that is no block: the plugin that asked registers it under its own kind. */
+static hak_block pages_alloc(const struct hak_pages *pages, size_t size, size_t align)
+{
+  struct hki_backend *backend = ((const struct hki_pages *)(const void *)pages)->backend;
+  struct hki_thread *caller = hki_self;
+  void *none = NULL;
+  void **slot = home_slot(backend, &none);
+  hki_enter(backend);
+  hak_block got = backend->ops.alloc(backend->self, slot, size < HAK_GRANULE ? HAK_GRANULE : size, align);
+  hki_leave(caller);
+  return got;
+}
+
+static void pages_free(const struct hak_pages *pages, void *base, size_t capacity)
+{
+  struct hki_backend *backend = ((const struct hki_pages *)(const void *)pages)->backend;
+  struct hki_thread *caller = hki_self;
+  void *none = NULL;
+  void **slot = home_slot(backend, &none);
+  hki_enter(backend);
+  backend->ops.free(backend->self, slot, base, capacity);
+  hki_leave(caller);
+}
+
+const struct hak_pages *hki_pages_of(struct hki_backend *backend)
+{
+  struct hki_pages *pages = hki_meta_alloc(sizeof *pages, _Alignof(struct hki_pages));
+  if (pages == NULL) {
+    return NULL;
+  }
+  pages->base = (struct hak_pages){
+      .struct_size = sizeof(struct hak_pages), .name = backend->name, .alloc = pages_alloc, .free = pages_free};
+  pages->backend = backend;
+  return &pages->base;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* pagemap.c - owns the radix tree. Roots and entries are words changed atomically; there is no lock. */
+#define _GNU_SOURCE
+#include "pagemap.h"
+
+#include <sys/mman.h>
+
+#include "os.h"
+#include "span.h"
+
+struct hki_leaf *hki_pagemap[1U << HKI_ROOT_BITS];
+
+static struct hki_leaf *reserve; /* atomic */
+
+/* Half a megabyte of address space, of which a page appears for every 32 MiB that are entered. */
+static struct hki_leaf *map_leaf(void)
+{
+  long r = hki_os.mmap(NULL, sizeof(struct hki_leaf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return hak_os_failed(r) ? NULL : (struct hki_leaf *)r;
+}
+
+HKI_SLOW bool hki_pagemap_reserve(void)
+{
+  if (HKI_LIKELY(HKI_LOAD(&reserve) != NULL)) {
+    return true;
+  }
+  struct hki_leaf *none = NULL;
+  struct hki_leaf *leaf = map_leaf();
+  if (leaf != NULL && !__atomic_compare_exchange_n(&reserve, &none, leaf, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    (void)hki_os.munmap(leaf, sizeof *leaf);
+  }
+  return leaf != NULL;
+}
+
+HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
+{
+  if (address >> HKI_ADDRESS_BITS != 0) {
+    return NULL;
+  }
+  struct hki_leaf **root = &hki_pagemap[address >> 32];
+  struct hki_leaf *leaf = __atomic_load_n(root, __ATOMIC_ACQUIRE);
+  if (leaf == NULL) {
+    struct hki_leaf *fresh = map_leaf();
+    if (fresh == NULL) {
+      fresh = __atomic_exchange_n(&reserve, NULL, __ATOMIC_ACQ_REL);
+    }
+    if (fresh == NULL) {
+      return NULL;
+    }
+    if (__atomic_compare_exchange_n(root, &leaf, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+      leaf = fresh;
+    } else {
+      (void)hki_os.munmap(fresh, sizeof *fresh);
+    }
+  }
+  return &leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU];
+}
+
+HKI_COLD struct hki_span *hki_pagemap_enclosing(uintptr_t address)
+{
+  if (address >> HKI_ADDRESS_BITS != 0) {
+    return NULL;
+  }
+  uintptr_t granule = address >> HKI_GRANULE_SHIFT;
+  for (;;) {
+    struct hki_leaf *leaf = hki_pagemap[granule >> HKI_LEAF_BITS];
+    if (leaf == NULL) {
+      granule &= ~(uintptr_t)0xffff;
+    } else {
+      hki_entry e = __atomic_load_n(&leaf->entry[granule & 0xffffU], __ATOMIC_ACQUIRE);
+      if (hki_entry_kind(e) == HKI_PAGE_BLOCK) {
+        struct hki_span *span = hki_entry_record(e);
+        return span->base + span->capacity > address ? span : NULL;
+      }
+    }
+    if (granule == 0) {
+      return NULL;
+    }
+    granule--;
+  }
+}

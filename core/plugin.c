@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/* plugin.c - owns the table of loaded plugins; while loading only, by one thread. */
+#define _GNU_SOURCE
+#include "plugin.h"
+
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "backend.h"
+#include "epoch.h"
+#include "host.h"
+#include "message.h"
+#include "meta.h"
+#include "option.h"
+#include "page.h"
+#include "settings.h"
+#include "trust.h"
+
+enum { PLUGINS = 24, PATH = 4096, OPTIONS = 32 };
+
+struct plugin {
+  uint32_t kind;                /* enum hak_plugin_kind */
+  const char *name;             /* as the configuration says it: a name or a path */
+  const char *section;          /* "backend.mmap"; NULL when its file was refused */
+  struct hak_plugin descriptor; /* completed copy */
+  void *self;
+  struct hki_backend *backend; /* NULL for a policy, while it is being loaded, and when it was refused */
+};
+
+static struct plugin plugins[PLUGINS];
+static uint32_t plugin_count;
+
+static const char *kind_prefix(uint32_t kind)
+{
+  return kind == HAK_BACKEND ? "backend." : "policy.";
+}
+
+/* ---- finding --------------------------------------------------------------------------------------------------------- */
+
+static bool candidate(char path[PATH], const char *directory, const char *name)
+{
+  struct hki_text text = hki_text(path, PATH);
+  hki_append(&text, "%s/", directory);
+  char *file = text.at;
+  hki_append(&text, "%s.so", name);
+  for (; *file != 0; file++) {
+    *file = *file == '-' ? '_' : *file;
+  }
+  return access(path, F_OK) == 0;
+}
+
+/* The file of a plugin: an absolute path as it is, a name in the directories of the INI and in the installed one. */
+static bool find(char path[PATH], const char *name)
+{
+  if (*name == '/') {
+    struct hki_text text = hki_text(path, PATH);
+    hki_append(&text, "%s", name);
+    return access(path, F_OK) == 0;
+  }
+  if (strchr(name, '/') != NULL) {
+    return false;
+  }
+  bool secure = getauxval(AT_SECURE) != 0;
+  for (const char *const *d = hki_settings.plugin_path; !secure && d != NULL && *d != NULL; d++) {
+    if (**d == '/' && candidate(path, *d, name)) {
+      return true;
+    }
+  }
+  return candidate(path, HKI_PLUGINDIR, name);
+}
+
+enum hki_section hki_plugin_section(const char *section)
+{
+  for (uint32_t i = 0; i < plugin_count; i++) {
+    if (plugins[i].section != NULL && strcmp(plugins[i].section, section) == 0) {
+      return HKI_SECTION_LOADED;
+    }
+  }
+  char path[PATH];
+  const char *dot = strchr(section, '.');
+  if (dot == NULL || dot[1] == 0 ||
+      (strncmp(section, "backend.", 8) != 0 && strncmp(section, "policy.", 7) != 0)) {
+    return HKI_SECTION_UNKNOWN;
+  }
+  return find(path, dot + 1) ? HKI_SECTION_IDLE : HKI_SECTION_MISSING;
+}
+
+/* ---- checking -------------------------------------------------------------------------------------------------------- */
+
+struct complaint {
+  char found[200];
+  const char *expected;
+};
+
+static bool complain(struct complaint *c, const char *expected, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static bool complain(struct complaint *c, const char *expected, const char *format, ...)
+{
+  struct hki_text text = hki_text(c->found, sizeof c->found);
+  va_list args;
+  va_start(args, format);
+  hki_vappend(&text, format, args);
+  va_end(args);
+  c->expected = expected;
+  return false;
+}
+
+static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c)
+{
+  static const size_t smallest = offsetof(struct hak_plugin, ops) + sizeof(void *);
+  if (p->struct_size < smallest) {
+    return complain(c, "at least that of ABI 0.1", "a descriptor of %u bytes", p->struct_size);
+  }
+  if (p->abi_major != HAK_ABI_MAJOR) {
+    char *expected = hki_meta_alloc(32, 1);
+    if (expected != NULL) {
+      struct hki_text text = hki_text(expected, 32);
+      hki_append(&text, "ABI %d.x", HAK_ABI_MAJOR);
+    }
+    return complain(c, expected != NULL ? expected : "another", "ABI %u.%u", p->abi_major, p->abi_minor);
+  }
+  if (p->kind != kind) {
+    return complain(c, kind == HAK_BACKEND ? "a backend" : "a policy",
+                    p->kind == HAK_BACKEND ? "a backend" : p->kind == HAK_POLICY ? "a policy" : "an unknown kind of plugin");
+  }
+  if (p->name == NULL || p->name[0] == 0 || p->start == NULL || p->ops == NULL) {
+    return complain(c, "name, start and ops", "a descriptor without %s",
+                    p->start == NULL ? "start" : p->ops == NULL ? "ops" : "name");
+  }
+  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < sizeof(struct hak_option))) || p->option_count > OPTIONS) {
+    return complain(c, "at most 32 options with their stride", "an option table of %u entries with stride %u", p->option_count,
+                    p->option_stride);
+  }
+  if (p->counter_count > 0 && (p->counters == NULL || p->counter_stride < sizeof(struct hak_counter))) {
+    return complain(c, "a table with its stride", "a counter table of %u entries with stride %u", p->counter_count,
+                    p->counter_stride);
+  }
+  for (uint32_t i = 0; i < p->option_count; i++) {
+    const struct hak_option *o =
+        (const struct hak_option *)(const void *)((const char *)p->options + (size_t)i * p->option_stride);
+    if (o->key == NULL || o->fallback == NULL || (o->type == HAK_ENUM && o->choices == NULL)) {
+      return complain(c, "key, default and, for an enum, choices", "an incomplete option %u", i);
+    }
+    if ((o->flags & HAK_LIVE) != 0 && p->set == NULL) {
+      return complain(c, "a set function", "the live option %s", o->key);
+    }
+  }
+  return true;
+}
+
+/* ---- loading --------------------------------------------------------------------------------------------------------- */
+
+static int32_t set_option(void *owner, uint32_t index, hak_value value)
+{
+  struct plugin *plugin = owner;
+  struct hki_thread *caller = hki_self;
+  hki_self = plugin->backend != NULL ? plugin->backend->inside : hki_policy_inside();
+  int32_t result = plugin->descriptor.set(plugin->self, index, value);
+  hki_self = caller;
+  if (result == HAK_OK && plugin->backend == NULL) {
+    hki_epoch_again();
+  }
+  return result;
+}
+
+static bool start(struct plugin *plugin, const char *name, struct complaint *c)
+{
+  struct hak_plugin *d = &plugin->descriptor;
+  hak_value values[OPTIONS];
+  for (uint32_t i = 0; i < d->option_count; i++) {
+    const struct hak_option *option =
+        (const struct hak_option *)(const void *)((const char *)d->options + (size_t)i * d->option_stride);
+    values[i] = hki_option_read(plugin->section, option, i, set_option, plugin);
+  }
+  struct hki_host *host = hki_host_new(plugin->section, name, d);
+  if (host == NULL) {
+    return complain(c, "fewer", "no room for its %u counters", d->counter_count);
+  }
+  int32_t result = d->start(&host->base, values, &plugin->self);
+  if (result != HAK_OK) {
+    return complain(c, "0", "its start returned %d", result);
+  }
+  const char *lacking = NULL;
+  if (d->kind == HAK_BACKEND) {
+    plugin->backend = hki_backend_add(name, d->ops, &lacking);
+    if (plugin->backend == NULL) {
+      return complain(c, lacking != NULL ? "all members that its granularity needs" : "fewer", "%s%s",
+                      lacking != NULL ? "no " : "too many backends", lacking != NULL ? lacking : "");
+    }
+    plugin->backend->self = plugin->self;
+    return true;
+  }
+  const char *refusal = hki_epoch_start(name, d->ops, plugin->self);
+  return refusal == NULL || complain(c, "a policy that chooses among the strategies", "%s", refusal);
+}
+
+/* The checked and loaded file's descriptor; NULL and *c when something is wrong with it. */
+static const struct hak_plugin *open_file(const char *path, uint32_t kind, struct complaint *c)
+{
+  struct hki_trust trust;
+  const struct hak_plugin *exported = NULL;
+  const char *found, *expected;
+  bool ok = hki_trust_begin(&trust, path, &found, &expected);
+  if (!ok) {
+    (void)complain(c, expected, "%s", found);
+  } else {
+    void *handle = dlopen(trust.path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    const char *why = handle == NULL ? dlerror() : NULL;
+    exported = handle != NULL ? dlsym(handle, HAK_PLUGIN_SYMBOL) : NULL;
+    if (handle == NULL) {
+      ok = complain(c, "a shared object that loads", "%s", why != NULL ? why : "an unloadable file");
+    } else if (exported == NULL) {
+      ok = complain(c, "the symbol " HAK_PLUGIN_SYMBOL, "no entry symbol");
+    } else if (!hki_trust_is(&trust, exported)) {
+      ok = complain(c, "the file that was checked", "another file loaded in its place");
+    } else {
+      ok = check(exported, kind, c);
+    }
+  }
+  hki_trust_end(&trust);
+  return ok ? exported : NULL;
+}
+
+/* Everything between a name and a running plugin. A refused one stays in the table, so that it is reported once. */
+static struct plugin *load(uint32_t kind, const char *name, const struct hki_item *where)
+{
+  char path[PATH];
+  struct complaint c;
+  if (plugin_count == PLUGINS) {
+    hki_mistake(where, "plugin %s: found too many plugins, expected at most %d; not used", name, PLUGINS);
+    return NULL;
+  }
+  struct plugin *plugin = &plugins[plugin_count++];
+  *plugin = (struct plugin){.kind = kind, .name = hki_meta_string(name)};
+  if (!find(path, name)) {
+    hki_mistake(where, "plugin %s: found no such plugin, expected it in core.plugin_path or " HKI_PLUGINDIR "; not used", name);
+    return plugin;
+  }
+  const struct hak_plugin *exported = open_file(path, kind, &c);
+  bool ok = exported != NULL;
+  if (ok) {
+    size_t size = exported->struct_size < sizeof plugin->descriptor ? exported->struct_size : sizeof plugin->descriptor;
+    memcpy(&plugin->descriptor, exported, size);
+    const char *instance = *name == '/' ? plugin->descriptor.name : name;
+    char section[HKI_NAME + 16];
+    struct hki_text text = hki_text(section, sizeof section);
+    hki_append(&text, "%s%s", kind_prefix(kind), instance);
+    plugin->section = hki_meta_string(section);
+    ok = plugin->section != NULL && start(plugin, instance, &c);
+  }
+  if (!ok) {
+    hki_mistake(where, "plugin %s: found %s, expected %s; not used", path, c.found, c.expected);
+  }
+  return plugin;
+}
+
+static struct plugin *known(uint32_t kind, const char *name)
+{
+  for (uint32_t i = 0; i < plugin_count; i++) {
+    struct plugin *p = &plugins[i];
+    bool same = p->name != NULL && strcmp(p->name, name) == 0;
+    same = same || (p->section != NULL && strcmp(strchr(p->section, '.') + 1, name) == 0);
+    if (p->kind == kind && same) {
+      return p;
+    }
+  }
+  return NULL;
+}
+
+struct hki_backend *hki_plugin_backend(const char *name, const struct hki_item *where)
+{
+  struct plugin *plugin = known(HAK_BACKEND, name);
+  if (plugin == NULL) {
+    plugin = load(HAK_BACKEND, name, where);
+  }
+  return plugin != NULL ? plugin->backend : NULL;
+}
+
+bool hki_plugin_policy(const char *name, const struct hki_item *where)
+{
+  (void)load(HAK_POLICY, name, where);
+  return hki_policy_inside() != NULL;
+}
+
+const struct hak_pages *hki_plugin_pages(const char *name)
+{
+  struct hki_backend *backend = hki_plugin_backend(name, NULL);
+  return backend != NULL && backend->granularity == HAK_PAGE ? hki_pages_of(backend) : NULL;
+}

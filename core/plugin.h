@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* plugin.h - finding, checking, loading and starting plugins. All of it [load]. */
+#ifndef HKI_PLUGIN_H
+#define HKI_PLUGIN_H
+
+#include "base.h"
+#include "config.h"
+
+/* The backend of that name, loaded when it is not yet. NULL after one line that says why; `where` is the setting that names it. */
+struct hki_backend *hki_plugin_backend(const char *name, const struct hki_item *where);
+
+/* Loads the policy and asks it for its first choice. False after one line that says why. */
+bool hki_plugin_policy(const char *name, const struct hki_item *where);
+
+/* The page source of that name, its backend loaded when it is not yet; NULL after one line. */
+const struct hak_pages *hki_plugin_pages(const char *name);
+
+enum hki_section {
+  HKI_SECTION_UNKNOWN, /* not the section of a plugin */
+  HKI_SECTION_LOADED,
+  HKI_SECTION_IDLE,   /* installed, but nothing in the configuration chooses it */
+  HKI_SECTION_MISSING /* not installed */
+};
+
+/* What a section such as "backend.mmap" is. */
+enum hki_section hki_plugin_section(const char *section);
+
+#endif

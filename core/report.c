@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* report.c - adds up and renders statistics. Owns nothing. */
+#include "report.h"
+
+#include <string.h>
+
+#include "base.h"
+#include "message.h"
+
+static void add(struct hki_tally *sum, const struct hki_tally *tally)
+{
+  sum->allocs += HKI_LOAD(&tally->allocs);
+  sum->frees += HKI_LOAD(&tally->frees);
+  sum->resizes += HKI_LOAD(&tally->resizes);
+  sum->alloc_bytes += HKI_LOAD(&tally->alloc_bytes);
+  sum->free_bytes += HKI_LOAD(&tally->free_bytes);
+}
+
+void hki_snapshot_from_root(struct hki_snapshot *snapshot, const struct hki_root *root)
+{
+  memset(snapshot, 0, sizeof *snapshot);
+  memcpy(&snapshot->root, root, sizeof *root);
+  add(&snapshot->backend[HKI_BOOT], &root->boot);
+}
+
+void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thread *thread)
+{
+  snapshot->totals.threads += HKI_LOAD(&thread->live);
+  for (uint32_t i = 0; i < snapshot->root.backend_count && i < HKI_BACKENDS; i++) {
+    add(&snapshot->backend[i], &thread->seat[i].tally);
+  }
+  for (uint32_t c = 0; c < HKI_CLASSES; c++) {
+    const struct hki_magazine *magazine = &thread->magazine[c];
+    uint64_t allocs = HKI_LOAD(&magazine->allocs);
+    uint64_t held = (uint64_t)HKI_LOAD(&magazine->count) + HKI_LOAD(&magazine->spares);
+    /* What came in either left again or is held, so the frees need no counter of their own. */
+    uint64_t frees = held + allocs + HKI_LOAD(&magazine->flushed) - HKI_LOAD(&magazine->refilled);
+    snapshot->class_[c].allocs += allocs;
+    snapshot->class_[c].frees += frees;
+    snapshot->class_[c].cached += held;
+  }
+}
+
+void hki_snapshot_finish(struct hki_snapshot *snapshot, uint64_t resident_bytes)
+{
+  const struct hki_root *root = &snapshot->root;
+  struct hak_totals *totals = &snapshot->totals;
+  struct hki_tally *small = &snapshot->backend[root->small % HKI_BACKENDS];
+  uint64_t cached_bytes = 0;
+  for (uint32_t c = 0; c < HKI_CLASSES; c++) {
+    small->allocs += snapshot->class_[c].allocs;
+    small->frees += snapshot->class_[c].frees;
+    small->alloc_bytes += snapshot->class_[c].allocs * root->class_bytes[c];
+    small->free_bytes += snapshot->class_[c].frees * root->class_bytes[c];
+    cached_bytes += snapshot->class_[c].cached * root->class_bytes[c];
+  }
+  uint64_t page_bytes = 0;
+  for (uint32_t i = 0; i < root->backend_count && i < HKI_BACKENDS; i++) {
+    const struct hki_tally *tally = &snapshot->backend[i];
+    totals->allocs += tally->allocs;
+    totals->frees += tally->frees;
+    totals->resizes += tally->resizes;
+    totals->allocated += tally->alloc_bytes - tally->free_bytes;
+    if (root->backend[i].granularity == HAK_PAGE) {
+      page_bytes += tally->alloc_bytes - tally->free_bytes;
+    }
+  }
+  totals->foreign = root->foreign_frees;
+  totals->active = totals->allocated - page_bytes + root->active_bytes;
+  totals->metadata = root->metadata;
+  totals->retained = cached_bytes;
+  for (uint32_t i = 0; i < root->row_count && i < HKI_ROWS; i++) {
+    totals->mapped += root->row[i].sum == HAK_SUM_MAPPED ? root->values[i] : 0;
+    totals->retained += root->row[i].sum == HAK_SUM_RETAINED ? root->values[i] : 0;
+    totals->metadata += root->row[i].sum == HAK_SUM_METADATA ? root->values[i] : 0;
+  }
+  totals->resident = resident_bytes;
+}
+
+uint64_t hki_resident_bytes(const char *statm, uint32_t page_size)
+{
+  const char *at = strchr(statm, ' '); /* total, then resident, in pages */
+  uint64_t pages = 0;
+  for (at = at != NULL ? at + 1 : ""; *at >= '0' && *at <= '9'; at++) {
+    pages = pages * 10 + (uint64_t)(*at - '0');
+  }
+  return pages * page_size;
+}
+
+/* ---- rendering: one walk over the numbers, three ways to write one -------------------------------------------------- */
+
+struct writer {
+  const struct hki_snapshot *snapshot;
+  void (*sink)(void *context, const char *text, size_t size);
+  void *context;
+  char buffer[512];
+  bool first; /* JSON: no comma is due */
+};
+
+static void out(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void out(struct writer *w, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  struct hki_text text = hki_text(w->buffer, sizeof w->buffer);
+  hki_vappend(&text, format, args);
+  va_end(args);
+  w->sink(w->context, w->buffer, (size_t)(text.at - w->buffer));
+}
+
+struct number {
+  const char *key;
+  const char *unit; /* "bytes" or "" */
+  bool rises;
+  uint64_t value;
+};
+
+enum { TOTALS = 11, TALLIES = 6 };
+
+static void totals_of(const struct hki_snapshot *s, struct number n[TOTALS])
+{
+  const struct hak_totals *t = &s->totals;
+  const struct number all[TOTALS] = {
+      {"allocated", "bytes", false, t->allocated}, {"active", "bytes", false, t->active},
+      {"resident", "bytes", false, t->resident},   {"mapped", "bytes", false, t->mapped},
+      {"retained", "bytes", false, t->retained},   {"metadata", "bytes", false, t->metadata},
+      {"allocs", "", true, t->allocs},             {"frees", "", true, t->frees},
+      {"resizes", "", true, t->resizes},           {"foreign", "", true, t->foreign},
+      {"threads", "", false, t->threads},
+  };
+  memcpy(n, all, sizeof all);
+}
+
+static void tallies_of(const struct hki_tally *t, uint32_t callbacks, struct number n[TALLIES])
+{
+  const struct number all[TALLIES] = {
+      {"allocs", "", true, t->allocs},
+      {"frees", "", true, t->frees},
+      {"resizes", "", true, t->resizes},
+      {"live", "", false, t->allocs - t->frees},
+      {"allocated", "bytes", false, t->alloc_bytes - t->free_bytes},
+      {"mallocs_in_callbacks", "", true, callbacks},
+  };
+  memcpy(n, all, sizeof all);
+}
+
+static const char *granularity(uint32_t g)
+{
+  return g == HAK_BYTE ? "byte" : g == HAK_PAGE ? "page" : "class";
+}
+
+static void text(struct writer *w, long pid)
+{
+  const struct hki_snapshot *s = w->snapshot;
+  const struct hki_root *root = &s->root;
+  struct number n[TOTALS];
+  out(w, "hakmem %s, process %ld\n", root->version_text, pid);
+  totals_of(s, n);
+  for (int i = 0; i < TOTALS; i++) {
+    out(w, "  %s%s %lu\n", n[i].key, "            " + (strlen(n[i].key) < 12 ? strlen(n[i].key) : 12), (unsigned long)n[i].value);
+  }
+  for (uint32_t b = 0; b < root->backend_count; b++) {
+    struct number t[TALLIES];
+    tallies_of(&s->backend[b], root->backend[b].callbacks, t);
+    out(w, "backend %s (%s)", root->backend[b].name, granularity(root->backend[b].granularity));
+    for (int i = 0; i < TALLIES; i++) {
+      if (i < 5 || t[i].value != 0) {
+        out(w, "%s %s %lu", i == 0 ? ":" : ",", t[i].key, (unsigned long)t[i].value);
+      }
+    }
+    out(w, "\n");
+  }
+  for (uint32_t i = 0; i < root->row_count; i++) {
+    out(w, "%s.%s %lu%s%s\n", root->row[i].plugin, root->row[i].key, (unsigned long)root->values[i],
+        root->row[i].unit[0] != 0 ? " " : "", root->row[i].unit);
+  }
+  out(w, "policy %s: epochs %lu, switches %lu\n", root->policy[0] != 0 ? root->policy : "none", (unsigned long)root->epochs,
+      (unsigned long)root->switches);
+  for (uint32_t a = 0; a < root->arm_count; a++) {
+    out(w, "strategy %s: large blocks %lu, bytes %lu\n", root->arm[a], (unsigned long)root->arm_blocks[a],
+        (unsigned long)root->arm_bytes[a]);
+  }
+  for (uint32_t c = 0; c < HKI_CLASSES; c++) {
+    if (s->class_[c].allocs != 0) {
+      out(w, "class %u bytes: allocs %lu, frees %lu, cached %lu\n", root->class_bytes[c], (unsigned long)s->class_[c].allocs,
+          (unsigned long)s->class_[c].frees, (unsigned long)s->class_[c].cached);
+    }
+  }
+}
+
+static void comma(struct writer *w)
+{
+  if (!w->first) {
+    out(w, ",");
+  }
+  w->first = false;
+}
+
+static void members(struct writer *w, const struct number *n, int count)
+{
+  for (int i = 0; i < count; i++) {
+    comma(w);
+    out(w, "\"%s\":%lu", n[i].key, (unsigned long)n[i].value);
+  }
+}
+
+/* Names come from files, so they are written as JSON wants them; Prometheus has the same rule for label values. */
+static void quoted(struct writer *w, const char *name)
+{
+  char safe[2 * HKI_NAME];
+  struct hki_text t = hki_text(safe, sizeof safe);
+  for (; *name != 0; name++) {
+    hki_append(&t, *name == '"' || *name == '\\' ? "\\%c" : "%c", (unsigned char)*name < ' ' ? '?' : *name);
+  }
+  out(w, "\"%s\"", safe);
+}
+
+static void json(struct writer *w, long pid)
+{
+  const struct hki_snapshot *s = w->snapshot;
+  const struct hki_root *root = &s->root;
+  struct number n[TOTALS];
+  out(w, "{\"version\":\"%s\",\"pid\":%ld,\"totals\":{", root->version_text, pid);
+  totals_of(s, n);
+  w->first = true;
+  members(w, n, TOTALS);
+  out(w, "},\n\"backends\":{");
+  for (uint32_t b = 0; b < root->backend_count; b++) {
+    struct number t[TALLIES];
+    tallies_of(&s->backend[b], root->backend[b].callbacks, t);
+    out(w, b == 0 ? "" : ",\n");
+    quoted(w, root->backend[b].name);
+    out(w, ":{\"granularity\":\"%s\"", granularity(root->backend[b].granularity));
+    w->first = false;
+    members(w, t, TALLIES);
+    out(w, "}");
+  }
+  out(w, "},\n\"counters\":{");
+  for (uint32_t i = 0; i < root->row_count; i++) {
+    bool opens = i == 0 || strcmp(root->row[i].plugin, root->row[i - 1].plugin) != 0;
+    out(w, opens ? (i == 0 ? "" : "},") : ",");
+    if (opens) {
+      quoted(w, root->row[i].plugin);
+      out(w, ":{");
+    }
+    out(w, "\"%s\":%lu", root->row[i].key, (unsigned long)root->values[i]);
+  }
+  out(w, root->row_count > 0 ? "}},\n\"policy\":{\"name\":" : "},\n\"policy\":{\"name\":");
+  quoted(w, root->policy);
+  out(w, ",\"epochs\":%lu,\"switches\":%lu,\"bin_strategy\":[", (unsigned long)root->epochs, (unsigned long)root->switches);
+  for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
+    out(w, bin == 0 ? "%u" : ",%u", root->bin_arm[bin]);
+  }
+  out(w, "],\"strategies\":[");
+  for (uint32_t a = 0; a < root->arm_count; a++) {
+    out(w, a == 0 ? "{\"name\":" : ",{\"name\":");
+    quoted(w, root->arm[a]);
+    out(w, ",\"blocks\":%lu,\"bytes\":%lu}", (unsigned long)root->arm_blocks[a], (unsigned long)root->arm_bytes[a]);
+  }
+  out(w, "]},\n\"classes\":[");
+  w->first = true;
+  for (uint32_t c = 0; c < HKI_CLASSES; c++) {
+    if (s->class_[c].allocs != 0) {
+      comma(w);
+      out(w, "{\"bytes\":%u,\"allocs\":%lu,\"frees\":%lu,\"cached\":%lu}", root->class_bytes[c],
+          (unsigned long)s->class_[c].allocs, (unsigned long)s->class_[c].frees, (unsigned long)s->class_[c].cached);
+    }
+  }
+  out(w, "]}\n");
+}
+
+static void metric(struct writer *w, const struct number *n, const char *prefix, const char *label, const char *value, bool head)
+{
+  char name[96];
+  struct hki_text t = hki_text(name, sizeof name);
+  hki_append(&t, "hakmem_%s%s%s%s", prefix, n->key, n->unit[0] != 0 ? "_bytes" : "", n->rises ? "_total" : "");
+  if (head) {
+    out(w, "# TYPE %s %s\n", name, n->rises ? "counter" : "gauge");
+  }
+  out(w, "%s", name);
+  if (label != NULL) {
+    out(w, "{%s=", label);
+    quoted(w, value);
+    out(w, "}");
+  }
+  out(w, " %lu\n", (unsigned long)n->value);
+}
+
+static void prometheus(struct writer *w)
+{
+  const struct hki_snapshot *s = w->snapshot;
+  const struct hki_root *root = &s->root;
+  struct number n[TOTALS];
+  totals_of(s, n);
+  for (int i = 0; i < TOTALS; i++) {
+    metric(w, &n[i], "", NULL, NULL, true);
+  }
+  for (int i = 0; i < TALLIES; i++) {
+    for (uint32_t b = 0; b < root->backend_count; b++) {
+      struct number t[TALLIES];
+      tallies_of(&s->backend[b], root->backend[b].callbacks, t);
+      metric(w, &t[i], "backend_", "backend", root->backend[b].name, b == 0);
+    }
+  }
+  /* The same key in two plugins is one metric with two labels, and its lines must stand together. */
+  for (uint32_t i = 0; i < root->row_count; i++) {
+    bool seen = false;
+    for (uint32_t j = 0; j < i && !seen; j++) {
+      seen = strcmp(root->row[j].key, root->row[i].key) == 0;
+    }
+    for (uint32_t j = i; j < root->row_count && !seen; j++) {
+      if (strcmp(root->row[j].key, root->row[i].key) == 0) {
+        struct number row = {root->row[j].key, strcmp(root->row[j].unit, "bytes") == 0 ? "bytes" : "",
+                             root->row[j].kind == HAK_COUNTER, root->values[j]};
+        metric(w, &row, "plugin_", "plugin", root->row[j].plugin, j == i);
+      }
+    }
+  }
+  metric(w, &(struct number){"epochs", "", true, root->epochs}, "policy_", NULL, NULL, true);
+  metric(w, &(struct number){"switches", "", true, root->switches}, "policy_", NULL, NULL, true);
+  for (uint32_t a = 0; a < root->arm_count; a++) {
+    metric(w, &(struct number){"blocks", "", true, root->arm_blocks[a]}, "strategy_", "strategy", root->arm[a], a == 0);
+  }
+}
+
+int hki_report_write(const struct hki_snapshot *snapshot, const char *format, long pid,
+                     void (*sink)(void *context, const char *text, size_t size), void *context)
+{
+  struct writer w = {.snapshot = snapshot, .sink = sink, .context = context};
+  if (strcmp(format, "text") == 0) {
+    text(&w, pid);
+  } else if (strcmp(format, "json") == 0) {
+    json(&w, pid);
+  } else if (strcmp(format, "prometheus") == 0) {
+    prometheus(&w);
+  } else {
+    return -1;
+  }
+  return 0;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * root.h - the one structure from which a running hakmem can be read and steered from outside.
+ *
+ * libhakmem exports it as the data symbol `hakmem_root`. `hakmem stat` copies it with process_vm_readv, follows `threads`,
+ * and needs neither a signal nor a thread nor a file in the target, which may even be stopped. `hakmem set` writes a request
+ * into the mailbox and closes the gates, so that the next call of any thread looks at it.
+ *
+ * Readers take numbers that are still moving; `sequence` only guards the shape: a reader starts over when it was odd or has
+ * changed. Everything reachable from here is never unmapped.
+ */
+#ifndef HKI_ROOT_H
+#define HKI_ROOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hakmem/plugin.h"
+
+#define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
+#define HKI_ROOT_VERSION 1U                         /* raised with every change of this file */
+
+enum {
+  HKI_NAME = 32,       /* longest name of a backend, arm or key, with its NUL */
+  HKI_BACKENDS = 16,   /* backend instances, boot included */
+  HKI_ARMS = 32,       /* strategies */
+  HKI_ROWS = 128,      /* counters of all plugins */
+  HKI_CLASSES = 97,    /* size classes */
+  HKI_MAIL = 512,      /* longest request or answer, with its NUL */
+  HKI_BOOT = 0         /* index of the boot backend */
+};
+
+/* What one thread did with one backend. Written by its thread alone, read by anyone, relaxed. */
+struct hki_tally {
+  uint64_t allocs;      /* blocks handed out */
+  uint64_t frees;       /* blocks taken back */
+  uint64_t resizes;     /* blocks resized by the backend, in place or moved */
+  uint64_t alloc_bytes; /* requested, of blocks handed out; the growth of resizes included */
+  uint64_t free_bytes;  /* requested, of blocks taken back; the shrinking of resizes included */
+};
+
+/* What a thread keeps for one backend. */
+struct hki_seat {
+  struct hki_tally tally;
+  void *slot; /* the word that belongs to the backend */
+};
+
+/* A per-thread stack of free objects of one size class: two runs, so that whole runs are exchanged with the backend. */
+struct hki_magazine {
+  void *head;         /* run in use, chained through the first word */
+  uint32_t count;     /* objects in it */
+  uint32_t limit;     /* objects at which a run is full; 0: closed */
+  uint64_t allocs;    /* objects handed out from here */
+  void *spare;        /* second run, full or NULL */
+  uint32_t spares;    /* objects in it */
+  uint32_t unused;    /* 0 */
+  uint64_t refilled;  /* objects got from the backend */
+  uint64_t flushed;   /* objects given to the backend */
+  uint64_t reserved;  /* 0; the size is a power of two, so that a class is found by a shift */
+};
+
+/*
+ * One thread. The members above `magazine` are the hot ones. Records are never unmapped; one whose thread has ended waits for
+ * the next thread, its tallies stay. `front_end`, `direct_end` and the limits are gates: another thread, or `hakmem set`, may
+ * store 0 into the first two at any moment, which sends the owner through its slow path once.
+ */
+struct hki_thread {
+  uint64_t front_end;       /* requests below this size are looked up in the magazines; 0: gate closed */
+  uint64_t direct_end;      /* requests below this size go straight to `direct`; 0: gate closed */
+  struct hki_backend *direct;
+  struct hki_seat *direct_seat; /* the one of `direct` */
+  const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
+  struct hki_seat seat[HKI_BACKENDS];
+  struct hki_magazine magazine[HKI_CLASSES];
+  struct hki_thread *next;       /* all records, newest first */
+  struct hki_thread *next_idle;  /* records without a thread */
+  uint32_t live;                 /* 1 while a thread owns it */
+};
+
+/* A backend instance as the report shows it. */
+struct hki_backend_view {
+  char name[HKI_NAME];
+  uint32_t granularity; /* enum hak_granularity */
+  uint32_t callbacks;   /* mallocs that arrived inside its callbacks */
+};
+
+/* A plugin counter as the report shows it; its value is hki_root.values[same index]. */
+struct hki_row_view {
+  char plugin[HKI_NAME]; /* section name: backend.mmap */
+  char key[HKI_NAME];
+  char unit[12];
+  uint16_t kind; /* enum hak_counter_kind */
+  uint16_t sum;  /* enum hak_counter_sum */
+};
+
+enum hki_mail_state { HKI_MAIL_IDLE = 0, HKI_MAIL_WRITING = 1, HKI_MAIL_REQUEST = 2, HKI_MAIL_ANSWER = 3 };
+
+/* One request from outside. The sender moves IDLE -> WRITING -> REQUEST, the process REQUEST -> ANSWER, the sender -> IDLE. */
+struct hki_mailbox {
+  uint32_t state;        /* enum hki_mail_state */
+  int32_t result;        /* errno of the answer, 0 when in force */
+  char request[HKI_MAIL]; /* key=value */
+  char answer[HKI_MAIL];  /* one line */
+};
+
+enum hki_state { HKI_STATE_BOOT = 0, HKI_STATE_LOADING = 1, HKI_STATE_READY = 2, HKI_STATE_EXITING = 3 };
+
+struct hki_root {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t size;          /* sizeof(struct hki_root) */
+  uint32_t thread_size;   /* sizeof(struct hki_thread) */
+  uint32_t sequence;      /* odd while names or counts below change */
+  uint32_t state;         /* enum hki_state */
+  uint32_t mistakes;      /* configuration mistakes reported */
+  struct hki_thread *threads;
+  uint32_t backend_count, arm_count, row_count;
+  uint32_t small;         /* backend index of [core] small, 0: none */
+  char version_text[HKI_NAME];
+  char policy[HKI_NAME];  /* policy in force; empty: none, the first strategy serves */
+  uint32_t class_bytes[HKI_CLASSES];
+  uint64_t metadata;      /* bytes from meta_alloc */
+  uint64_t foreign_frees; /* handed to libc */
+  uint64_t epochs;        /* decisions of the policy */
+  uint64_t switches;      /* bins that changed their arm */
+  struct hki_tally boot;  /* what threads without a record did with boot */
+  struct hki_backend_view backend[HKI_BACKENDS];
+  char arm[HKI_ARMS][HKI_NAME];
+  uint8_t bin_arm[HAK_BINS];               /* arm in force for each size bin */
+  uint64_t arm_blocks[HKI_ARMS];           /* large blocks allocated by each arm */
+  uint64_t arm_bytes[HKI_ARMS];
+  struct hki_row_view row[HKI_ROWS];
+  uint64_t values[HKI_ROWS];
+  uint64_t active_bytes;  /* capacity of live page blocks */
+  struct hki_mailbox mailbox;
+};
+
+extern struct hki_root hakmem_root;
+
+#endif

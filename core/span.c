@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* span.c - owns the pool of span records, under hki_span_lock. */
+#include "span.h"
+
+#include "backend.h"
+#include "lock.h"
+#include "meta.h"
+#include "pagemap.h"
+#include "settings.h"
+#include "starts.h"
+
+enum { BATCH = 64 }; /* records made at a time */
+
+hak_lock hki_span_lock;
+static struct hki_span *idle;
+
+struct hki_span *hki_span_get(void)
+{
+  hki_lock(&hki_span_lock);
+  if (idle == NULL) {
+    struct hki_span *fresh = hki_meta_alloc(BATCH * sizeof *fresh, _Alignof(struct hki_span));
+    for (int i = 0; fresh != NULL && i < BATCH; i++) {
+      fresh[i].next = idle;
+      idle = &fresh[i];
+    }
+  }
+  struct hki_span *span = idle;
+  if (span != NULL) {
+    idle = span->next;
+  }
+  hki_unlock(&hki_span_lock);
+  return span;
+}
+
+void hki_span_put(struct hki_span *span)
+{
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_IDLE, __ATOMIC_RELEASE);
+  hki_lock(&hki_span_lock);
+  span->next = idle;
+  idle = span;
+  hki_unlock(&hki_span_lock);
+}
+
+static void enter(uintptr_t base, size_t bytes, hki_entry e)
+{
+  for (uintptr_t a = base; a < base + bytes; a += HAK_GRANULE) {
+    __atomic_store_n(hki_pagemap_slot(a), e, __ATOMIC_RELEASE);
+  }
+}
+
+int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls)
+{
+  uintptr_t start = (uintptr_t)base;
+  if (start % HAK_GRANULE != 0 || bytes % HAK_GRANULE != 0 || bytes == 0 || cls >= HKI_CLASSES) {
+    return HAK_INVALID;
+  }
+  bool full = hki_settings.hardening == HKI_FULL;
+  struct hki_starts *starts = full ? hki_starts_get(bytes / HAK_GRANULE) : NULL;
+  struct hki_span *span = hki_span_get();
+  bool have_leaves = true;
+  for (uintptr_t a = start; a < start + bytes && have_leaves; a += HAK_GRANULE) {
+    have_leaves = hki_pagemap_slot(a) != NULL;
+  }
+  if (span == NULL || !have_leaves || (full && starts == NULL)) {
+    if (span != NULL) {
+      hki_span_put(span);
+    }
+    if (starts != NULL) {
+      hki_starts_put(starts, bytes / HAK_GRANULE);
+    }
+    return HAK_NO_MEMORY;
+  }
+  *span = (struct hki_span){.base = start,
+                            .capacity = bytes,
+                            .starts = starts,
+                            .state = HKI_SPAN_CLASS,
+                            .object_bytes = hakmem_root.class_bytes[cls],
+                            .backend = (uint8_t)backend,
+                            .cls = (uint8_t)cls};
+  enter(start, bytes, hki_entry_make(full ? HKI_CLASS_FULL : HKI_CLASS, span, cls));
+  return HAK_OK;
+}
+
+void hki_span_unregister(void *base)
+{
+  hki_entry e = hki_pagemap_get((uintptr_t)base);
+  if (hki_entry_kind(e) != HKI_CLASS && hki_entry_kind(e) != HKI_CLASS_FULL) {
+    return;
+  }
+  struct hki_span *span = hki_entry_record(e);
+  enter(span->base, span->capacity, HKI_NONE);
+  if (span->starts != NULL) {
+    hki_starts_put(span->starts, span->capacity / HAK_GRANULE);
+  }
+  hki_span_put(span);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * span.h - the records of page blocks and of class spans. Their memory is type-stable: a record may be reused for another
+ * span, but is never anything else, so that a free with a stale pointer meets a record and can be told.
+ */
+#ifndef HKI_SPAN_H
+#define HKI_SPAN_H
+
+#include "base.h"
+
+/* Who owns a page block's range. Changed by compare-and-swap; exactly one party may act on the range. */
+enum hki_span_state {
+  HKI_SPAN_IDLE = 0, /* record not in use */
+  HKI_SPAN_LIVE,     /* the program's */
+  HKI_SPAN_MOVING,   /* being resized, or being freed: the calling thread's */
+  HKI_SPAN_CACHED,   /* kept for reuse */
+  HKI_SPAN_PENDING,  /* waiting to be given back */
+  HKI_SPAN_CLASS     /* holds objects of a class backend */
+};
+
+struct hki_starts;
+
+struct __attribute__((aligned(64))) hki_span {
+  uintptr_t base;            /* first byte */
+  size_t capacity;           /* bytes, constant while the block lives unless it is resized */
+  size_t requested;          /* bytes asked for; class spans: 0 */
+  const void *site;          /* return address of the allocating call */
+  struct hki_starts *starts; /* class spans under hardening = full: a start bitmap for each granule, else NULL */
+  struct hki_span *next;     /* in the list of idle records, under the pool's lock */
+  uint32_t state;            /* enum hki_span_state, atomic */
+  uint32_t object_bytes;     /* class spans: size of an object */
+  uint8_t backend;           /* index */
+  uint8_t arm;               /* that allocated it */
+  uint8_t flags;             /* enum hak_block_flag of the hand-out */
+  uint8_t cls;               /* class spans: the class */
+};
+
+_Static_assert(sizeof(struct hki_span) == 64, "a record is one cache line, and its address leaves room in a page map entry");
+
+/* An idle record, or NULL when there is no memory. [any] */
+struct hki_span *hki_span_get(void);
+/* Returns a record. [any] */
+void hki_span_put(struct hki_span *span);
+
+/* True when this caller moved the state from `from` to `to`. */
+HKI_INLINE bool hki_span_move(struct hki_span *span, enum hki_span_state from, enum hki_span_state to)
+{
+  uint32_t expected = (uint32_t)from;
+  return __atomic_compare_exchange_n(&span->state, &expected, (uint32_t)to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/* Enters and removes a class span; see hak_host.span_register. [any] */
+int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls);
+void hki_span_unregister(void *base);
+
+extern hak_lock hki_span_lock; /* taken around a fork */
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* starts.c - owns the idle bitmaps, under hki_starts_lock, which is taken about once per granule ever used. */
+#include "starts.h"
+
+#include <string.h>
+
+#include "lock.h"
+#include "meta.h"
+#include "span.h"
+
+hak_lock hki_starts_lock;
+static struct hki_starts *idle; /* chained through the first word, under hki_starts_lock */
+static uint32_t idle_count;     /* length of that chain */
+
+enum {
+  RESERVE = 8, /* idle bitmaps that count as a reserve: as many threads may be resizing while the system refuses memory */
+  BELOW = 4096 /* granules searched for the start of a block: 256 MiB */
+};
+
+struct hki_starts *hki_starts_get(size_t count)
+{
+  if (count == 1) {
+    hki_leaf_lock(&hki_starts_lock);
+    struct hki_starts *starts = idle;
+    if (starts != NULL) {
+      memcpy(&idle, starts->bits, sizeof idle);
+      HKI_STORE(&idle_count, idle_count - 1);
+      starts->bits[0] = 0;
+    }
+    hki_leaf_unlock(&hki_starts_lock);
+    if (starts != NULL) {
+      return starts;
+    }
+  }
+  return hki_meta_alloc(count * sizeof(struct hki_starts), _Alignof(struct hki_starts));
+}
+
+void hki_starts_put(struct hki_starts *starts, size_t count)
+{
+  memset(starts, 0, count * sizeof *starts);
+  hki_leaf_lock(&hki_starts_lock);
+  for (size_t i = 0; i < count; i++) {
+    memcpy(starts[i].bits, &idle, sizeof idle);
+    idle = &starts[i];
+  }
+  HKI_STORE(&idle_count, idle_count + (uint32_t)count);
+  hki_leaf_unlock(&hki_starts_lock);
+}
+
+bool hki_starts_reserve(void)
+{
+  if (HKI_LIKELY(HKI_LOAD(&idle_count) >= RESERVE)) {
+    return hki_pagemap_reserve();
+  }
+  struct hki_starts *more = hki_meta_alloc(RESERVE * sizeof *more, _Alignof(struct hki_starts));
+  if (more == NULL) {
+    return false;
+  }
+  hki_starts_put(more, RESERVE);
+  return hki_pagemap_reserve();
+}
+
+HKI_SLOW struct hki_starts *hki_starts_at(uintptr_t address)
+{
+  hki_entry *slot = hki_pagemap_slot(address);
+  if (slot == NULL) {
+    return NULL;
+  }
+  hki_entry e = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+  struct hki_starts *fresh = NULL;
+  while (hki_entry_kind(e) != HKI_STARTS) {
+    /* A wrapped allocator got this granule after a page block had been there; live page blocks cannot be in the way. */
+    if (fresh == NULL && (fresh = hki_starts_get(1)) == NULL) {
+      return NULL;
+    }
+    hki_entry made = hki_entry_make(HKI_STARTS, fresh, 0);
+    if (__atomic_compare_exchange_n(slot, &e, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+      return fresh;
+    }
+  }
+  if (fresh != NULL) {
+    hki_starts_put(fresh, 1);
+  }
+  return hki_entry_record(e);
+}
+
+HKI_COLD uintptr_t hki_starts_below(uintptr_t address)
+{
+  uintptr_t granule = address & ~(uintptr_t)(HAK_GRANULE - 1);
+  for (int i = 0; i < BELOW && granule != 0; i++, granule -= HAK_GRANULE) {
+    hki_entry e = hki_pagemap_get(granule);
+    if (hki_entry_kind(e) == HKI_STARTS) {
+      struct hki_starts *starts = hki_entry_record(e);
+      uintptr_t top = i == 0 ? address & ~(uintptr_t)(HKI_ALIGN - 1) : granule + HAK_GRANULE - HKI_ALIGN;
+      for (uintptr_t a = top;; a -= HKI_ALIGN) {
+        if (hki_starts_test(starts, a)) {
+          return a;
+        }
+        if (a == granule) {
+          break;
+        }
+      }
+    }
+  }
+  return 0;
+}

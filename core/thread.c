@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thread.c - owns the thread records. The list of all records only grows, by compare-and-swap; that of idle ones is under
+ * hki_thread_lock. A record's contents belong to its thread, except for the gates.
+ */
+#define _GNU_SOURCE
+#include "thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "backend.h"
+#include "front.h"
+#include "lock.h"
+#include "meta.h"
+#include "route.h"
+
+struct hki_thread hki_thread_none = {.inside = "a thread without a record"};
+struct hki_thread hki_thread_load = {.inside = "loading"};
+struct hki_thread hki_thread_gone = {.inside = "thread exit"};
+struct hki_thread hki_thread_fork = {.inside = "fork"};
+
+__thread struct hki_thread *hki_self __attribute__((tls_model("initial-exec"))) = &hki_thread_none;
+__thread struct hki_thread *hki_home __attribute__((tls_model("initial-exec")));
+
+hak_lock hki_thread_lock;
+hak_lock hki_lend_lock;
+static struct hki_thread *idle;
+static struct hki_thread *lent; /* under hki_lend_lock */
+static struct hki_thread *lender;
+static pthread_key_t exit_key;
+static bool have_exit_key;
+
+static struct hki_thread *record(void)
+{
+  hki_lock(&hki_thread_lock);
+  struct hki_thread *thread = idle;
+  if (thread != NULL) {
+    idle = thread->next_idle;
+  }
+  hki_unlock(&hki_thread_lock);
+  if (thread != NULL) {
+    return thread;
+  }
+  thread = hki_meta_alloc(sizeof *thread, 64);
+  if (thread != NULL) {
+    thread->next = __atomic_load_n(&hakmem_root.threads, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&hakmem_root.threads, &thread->next, thread, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED)) {
+    }
+  }
+  return thread;
+}
+
+static void give_up(struct hki_thread *thread)
+{
+  HKI_STORE(&thread->live, 0U);
+  hki_lock(&hki_thread_lock);
+  thread->next_idle = idle;
+  idle = thread;
+  hki_unlock(&hki_thread_lock);
+}
+
+static void thread_exit(void *value)
+{
+  struct hki_thread *thread = value;
+  int saved = errno;
+  hki_front_close(thread);
+  HKI_STORE(&thread->front_end, UINT64_C(0));
+  HKI_STORE(&thread->direct_end, UINT64_C(0));
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    hki_enter(backend);
+    backend->ops.thread_exit(backend->self, &thread->seat[i].slot);
+    thread->seat[i].slot = NULL;
+  }
+  hki_self = &hki_thread_gone;
+  hki_home = NULL;
+  give_up(thread);
+  errno = saved;
+}
+
+void hki_thread_start(void)
+{
+  have_exit_key = pthread_key_create(&exit_key, thread_exit) == 0;
+}
+
+HKI_SLOW struct hki_thread *hki_thread_attach(void)
+{
+  struct hki_thread *thread = hki_self;
+  if (thread != &hki_thread_none || __atomic_load_n(&hakmem_root.state, __ATOMIC_ACQUIRE) < HKI_STATE_READY) {
+    return thread;
+  }
+  hki_self = &hki_thread_load; /* pthread_setspecific may allocate */
+  thread = record();
+  if (thread == NULL) {
+    hki_self = &hki_thread_none; /* boot serves this call; the next one tries again */
+    return hki_self;
+  }
+  if (have_exit_key) {
+    (void)pthread_setspecific(exit_key, thread);
+  }
+  HKI_STORE(&thread->live, 1U);
+  hki_home = hki_self = thread;
+  hki_front_open(thread);
+  hki_gates_open(thread);
+  return thread;
+}
+
+HKI_COLD struct hki_thread *hki_thread_lend(void)
+{
+  hki_lock(&hki_lend_lock);
+  if (lent == NULL) {
+    lent = record();
+    if (lent != NULL) {
+      hki_front_open(lent);
+    }
+  }
+  if (lent == NULL) {
+    hki_unlock(&hki_lend_lock);
+    return NULL;
+  }
+  lender = hki_self;
+  hki_home = hki_self = lent;
+  return lent;
+}
+
+HKI_COLD void hki_thread_unlend(void)
+{
+  hki_self = lender;
+  hki_home = NULL;
+  hki_unlock(&hki_lend_lock);
+}
+
+void hki_gates_open(struct hki_thread *thread)
+{
+  /* Store, then look again: whoever changes the route closes the gates after it, so one of the two sees the other. */
+  uint32_t generation;
+  do {
+    generation = __atomic_load_n(&hki_route.generation, __ATOMIC_ACQUIRE);
+    thread->direct = hki_route.direct;
+    thread->direct_seat = thread->direct != NULL ? &thread->seat[thread->direct->index] : NULL;
+    HKI_STORE(&thread->front_end, hki_route.front_end);
+    HKI_STORE(&thread->direct_end, hki_route.direct_end);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  } while (generation != HKI_LOAD(&hki_route.generation));
+}
+
+void hki_gates_close(void)
+{
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  for (struct hki_thread *t = __atomic_load_n(&hakmem_root.threads, __ATOMIC_ACQUIRE); t != NULL; t = t->next) {
+    HKI_STORE(&t->direct_end, UINT64_C(0));
+    HKI_STORE(&t->front_end, UINT64_C(0));
+  }
+}
+
+void hki_thread_fork_child(const struct hki_thread *survivor)
+{
+  /* Their magazines may have been in the middle of a change, so the objects in them are lost to the child. */
+  for (struct hki_thread *t = hakmem_root.threads; t != NULL; t = t->next) {
+    if (t != survivor) {
+      t->live = 0;
+    }
+  }
+  lent = NULL; /* another thread may have been using it */
+}

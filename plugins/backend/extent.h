@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * extent.h - address space for page backends: where blocks of whole granules lie, and when their pages come and go.
+ *
+ * A backend keeps one pool and forwards its callbacks to it; what distinguishes backends is the setup they start it with.
+ * extent.c explains how it works and which lock guards what.
+ */
+#ifndef EXTENT_H
+#define EXTENT_H
+
+#include "hakmem/plugin.h"
+
+#define EXTENT_HUGE ((size_t)2 << 20) /* bytes of a transparent huge page; arenas start and grow at multiples of it */
+
+/* The first counters of a backend that keeps a pool; its table starts with EXTENT_COUNTER_ROWS. */
+enum extent_counter {
+  EXTENT_MAPPED,
+  EXTENT_RESERVED,
+  EXTENT_RETAINED,
+  EXTENT_OWN,
+  EXTENT_MOVES,
+  EXTENT_RELEASES,
+  EXTENT_UNRELEASED,
+  EXTENT_COUNTERS
+};
+
+#define EXTENT_COUNTER_ROWS                                                                                                    \
+  {"mapped", HAK_GAUGE, HAK_SUM_MAPPED, "bytes", "writable address space, in arenas and own mappings"},                        \
+      {"reserved", HAK_GAUGE, HAK_SUM_NONE, "bytes", "address space of arenas, writable or not"},                              \
+      {"retained", HAK_GAUGE, HAK_SUM_RETAINED, "bytes", "free, with pages that the system has not got back"},                 \
+      {"own_mappings", HAK_GAUGE, HAK_SUM_NONE, "", "live blocks that are mappings of their own"},                             \
+      {"moves", HAK_COUNTER, HAK_SUM_NONE, "", "blocks that grew by moving their pages, not copying"},                         \
+      {"releases", HAK_COUNTER, HAK_SUM_NONE, "calls", "system calls that gave pages back"},                                   \
+  {                                                                                                                            \
+    "unreleased", HAK_COUNTER, HAK_SUM_NONE, "bytes", "pages that the system refused to take back when asked"                  \
+  }
+
+/* How a backend wants its memory. */
+struct extent_setup {
+  size_t arena; /* bytes of address space to reserve at a time */
+  size_t unit;  /* pages are released in whole units: HAK_GRANULE, or EXTENT_HUGE to keep huge pages whole */
+  bool advise;  /* ask for transparent huge pages */
+};
+
+struct extent_pool;
+
+#pragma GCC visibility push(hidden)
+
+/* [load] A new pool, which counts in host->counters. NULL after logging one line. */
+struct extent_pool *extent_start(const hak_host *host, const struct extent_setup *setup);
+
+/* [any] As in hak_backend_ops. The capacity is a multiple of HAK_GRANULE; that of an own mapping, of the unit. */
+hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align);
+void extent_free(struct extent_pool *pool, void *base, size_t capacity);
+
+/* [any] As in hak_backend_ops; a block that grows ends up at a multiple of `align`. */
+hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, size_t size, size_t align);
+
+/* [any] Whether the block lies in an arena. */
+bool extent_in_arena(struct extent_pool *pool, const void *base);
+
+/* [any] Counts a mapping that the caller made; extent_free unmaps it. */
+void extent_adopt(struct extent_pool *pool, size_t bytes);
+
+/* [slow] Releases what was refused before, and the spare arena. Returns the bytes of pages given back. */
+size_t extent_trim(struct extent_pool *pool);
+
+/* [fork] */
+void extent_fork_prepare(struct extent_pool *pool);
+void extent_fork_parent(struct extent_pool *pool);
+void extent_fork_child(struct extent_pool *pool);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hugepage.c - page backend: blocks on huge pages of 2 MiB, transparent ones or those of the system's reserved pool.
+ *
+ * It owns one pool of address space (extent.c, which has the locks) and what start found out about the system. A block of
+ * 1 MiB or more has its huge pages for itself; smaller ones share them. Huge pages go back to the system as wholes, once no
+ * block is on them: giving back a part would break the page, and the kernel would soon make it whole again.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "hakmem/plugin.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "extent.h"
+
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26) /* the binary logarithm of the page size, where the kernel looks for it */
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define ALONE (EXTENT_HUGE / 2) /* blocks from this size on do not share a huge page */
+
+/* ---- options and counters -------------------------------------------------------------------------------------------- */
+
+enum { HUGEPAGE_ARENA, HUGEPAGE_MODE, HUGEPAGE_OPTIONS };
+
+enum mode { MODE_AUTO, MODE_THP, MODE_HUGETLB };
+
+static const char *const hugepage_modes[] = {"auto", "thp", "hugetlb", NULL};
+
+static const hak_option hugepage_options[HUGEPAGE_OPTIONS] = {
+    [HUGEPAGE_ARENA] = {.key = "arena",
+                        .type = HAK_SIZE,
+                        .fallback = "1G",
+                        .min = "4M",
+                        .max = "64G",
+                        .help = "address space reserved at a time; larger blocks than a quarter get a mapping of their own"},
+    [HUGEPAGE_MODE] = {.key = "mode",
+                       .type = HAK_ENUM,
+                       .fallback = "auto",
+                       .choices = hugepage_modes,
+                       .help =
+                           "auto: transparent where the system has them; thp: ask for them; hugetlb: from the reserved pool"},
+};
+
+enum { HUGEPAGE_FALLBACKS = EXTENT_COUNTERS, HUGEPAGE_COUNTERS };
+
+static const hak_counter hugepage_counters[HUGEPAGE_COUNTERS] = {
+    EXTENT_COUNTER_ROWS,
+    {"fallbacks", HAK_COUNTER, HAK_SUM_NONE, "", "blocks for which the reserved pool had no huge page"},
+};
+
+/* ---- state ----------------------------------------------------------------------------------------------------------- */
+
+struct hugepage {
+  const hak_host *host;
+  struct extent_pool *pool;
+  enum mode mode;
+  bool transparent; /* the system gives huge pages to arenas */
+  uint32_t warned;  /* the first fallback has been logged; atomic */
+};
+
+/* ---- callbacks ------------------------------------------------------------------------------------------------------- */
+
+static size_t round_to_huge(size_t size)
+{
+  size_t up = (size + EXTENT_HUGE - 1) & ~(EXTENT_HUGE - 1);
+  return up < size ? SIZE_MAX : up; /* more than extent.c accepts, or the kernel */
+}
+
+/*
+ * A block of pages from the reserved pool. They are populated at once: a limit of the container may refuse at the first touch
+ * what mmap has promised, and then it is a SIGBUS instead of an error.
+ */
+static hak_block pool_alloc(struct hugepage *huge, size_t size)
+{
+  const hak_os *os = huge->host->os;
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB;
+  long at = os->mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (!hak_os_failed(at)) {
+    extent_adopt(huge->pool, size);
+    if (!hak_os_failed(os->madvise((void *)at, size, MADV_POPULATE_WRITE))) {
+      return hak_block_make((void *)at, size, HAK_ZEROED | HAK_HUGE | HAK_PINNED);
+    }
+    extent_free(huge->pool, (void *)at, size);
+  }
+  hak_count(huge->host, HUGEPAGE_FALLBACKS, 1);
+  if (__atomic_exchange_n(&huge->warned, 1U, __ATOMIC_RELAXED) == 0) {
+    huge->host->log(huge->host, "the reserved pool has too few huge pages (/proc/sys/vm/nr_hugepages); using transparent ones");
+  }
+  return HAK_NO_BLOCK;
+}
+
+static hak_block hugepage_alloc(void *self, void **slot, size_t size, size_t align)
+{
+  (void)slot;
+  struct hugepage *huge = self;
+  if (size >= ALONE) {
+    size = round_to_huge(size);
+    align = align < EXTENT_HUGE ? EXTENT_HUGE : align;
+    if (huge->mode == MODE_HUGETLB && align == EXTENT_HUGE) {
+      hak_block block = pool_alloc(huge, size);
+      if (block.base != NULL) {
+        return block;
+      }
+    }
+  }
+  hak_block block = extent_alloc(huge->pool, size, align);
+  block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  return block;
+}
+
+static void hugepage_free(void *self, void **slot, void *base, size_t capacity)
+{
+  (void)slot;
+  struct hugepage *huge = self;
+  extent_free(huge->pool, base, capacity);
+}
+
+static hak_block hugepage_resize(void *self, void **slot, void *base, size_t capacity, size_t size)
+{
+  (void)slot;
+  struct hugepage *huge = self;
+  if (huge->mode == MODE_HUGETLB && !extent_in_arena(huge->pool, base)) {
+    return HAK_NO_BLOCK; /* most likely pages of the reserved pool, whose mappings cannot grow */
+  }
+  size_t align = HAK_GRANULE;
+  if (size >= ALONE) {
+    size = round_to_huge(size);
+    align = EXTENT_HUGE;
+  }
+  hak_block block = extent_resize(huge->pool, base, capacity, size, align);
+  block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  return block;
+}
+
+static size_t hugepage_trim(void *self)
+{
+  struct hugepage *huge = self;
+  return extent_trim(huge->pool);
+}
+
+static void hugepage_fork_prepare(void *self)
+{
+  struct hugepage *huge = self;
+  extent_fork_prepare(huge->pool);
+}
+
+static void hugepage_fork_parent(void *self)
+{
+  struct hugepage *huge = self;
+  extent_fork_parent(huge->pool);
+}
+
+static void hugepage_fork_child(void *self)
+{
+  struct hugepage *huge = self;
+  extent_fork_child(huge->pool);
+}
+
+static int32_t hugepage_start(const hak_host *host, const hak_value *values, void **self)
+{
+  struct hugepage *huge = host->meta_alloc(host, sizeof(*huge), _Alignof(struct hugepage));
+  if (huge == NULL) {
+    host->log(host, "no memory to start with");
+    return HAK_NO_MEMORY;
+  }
+  huge->host = host;
+  huge->mode = (enum mode)values[HUGEPAGE_MODE].choice;
+
+  /* "always [madvise] never", with brackets around what is in force; nothing where /sys is missing or the kernel lacks them. */
+  char enabled[64] = "";
+  (void)host->os->read_file("/sys/kernel/mm/transparent_hugepage/enabled", enabled, sizeof enabled);
+  bool always = strstr(enabled, "[always]") != NULL;
+  bool never = strstr(enabled, "[never]") != NULL;
+  bool advise = strstr(enabled, "[madvise]") != NULL || (huge->mode == MODE_THP && !never);
+  huge->transparent = always || advise;
+  if (huge->mode == MODE_THP && never) {
+    host->log(host, "mode = thp: transparent huge pages are switched off in the system; using plain pages");
+  }
+
+  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .advise = advise};
+  huge->pool = extent_start(host, &setup);
+  *self = huge;
+  return huge->pool == NULL ? HAK_NO_MEMORY : HAK_OK;
+}
+
+/* ---- what the core sees ---------------------------------------------------------------------------------------------- */
+
+static const hak_backend_ops hugepage_ops = {
+    .struct_size = sizeof(hak_backend_ops),
+    .granularity = HAK_PAGE,
+    .alloc = hugepage_alloc,
+    .free = hugepage_free,
+    .resize = hugepage_resize,
+    .trim = hugepage_trim,
+    .fork_prepare = hugepage_fork_prepare,
+    .fork_parent = hugepage_fork_parent,
+    .fork_child = hugepage_fork_child,
+};
+
+HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
+    .struct_size = sizeof(hak_plugin),
+    .abi_major = HAK_ABI_MAJOR,
+    .abi_minor = HAK_ABI_MINOR,
+    .kind = HAK_BACKEND,
+    .name = "hugepage",
+    .version = "0.1",
+    .summary = "huge pages of 2 MiB, transparent or from the reserved pool",
+    .options = hugepage_options,
+    .option_count = HUGEPAGE_OPTIONS,
+    .option_stride = sizeof(hak_option),
+    .counters = hugepage_counters,
+    .counter_count = HUGEPAGE_COUNTERS,
+    .counter_stride = sizeof(hak_counter),
+    .start = hugepage_start,
+    .ops = &hugepage_ops,
+};

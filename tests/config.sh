@@ -1,0 +1,231 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# config.sh - bad configurations and broken plugins: one line that says where, what and what instead; the program runs on the
+# default; with core.strict=on it ends with status 78 before main. Bare surroundings and AT_SECURE as well.
+. "$(dirname "$0")/lib.sh"
+needs_interposing
+
+ini=$WORK/bad.ini
+found() { HAKMEM_CONF=$ini HAKMEM_SET="core.plugin_path=$1$2" LD_PRELOAD=$LIB /bin/echo alive 2>"$WORK/err"; } # DIRS MORE
+export LIB
+
+# mistake NAME REGEX [DIRECTORY]: what bad.ini (or $set) says is answered by exactly one line that matches; plugins also come
+# from DIRECTORY.
+set=
+mistake() {
+  local out status dirs=${3:+$3,}$PLUGINS
+  out=$(found "$dirs" "$set") 2>/dev/null
+  status=$?
+  is "$1: the program runs" "$out, status $status" "alive, status 0"
+  like "$1: one line" "$(<"$WORK/err")" "$2"
+  out=$(found "$dirs" ";core.strict=on$set") 2>/dev/null
+  status=$?
+  is "$1: strict" "$out, status $status" ", status 78"
+  like "$1: strict says why" "$(head -n 1 "$WORK/err")" "$2"
+}
+
+# bad NAME REGEX TEXT: the INI has this text. In the regex, @ stands for `hakmem: FILE`.
+bad() {
+  printf '%b\n' "$3" >"$ini"
+  mistake "$1" "${2//@/hakmem: $ini}"
+}
+
+good() { # NAME TEXT: no line at all
+  printf '%b\n' "$2" >"$ini"
+  is "$1" "$(found "$PLUGINS" ";core.strict=on$set" 2>&1; cat "$WORK/err")" "alive"
+}
+
+long=$(printf 'x%.0s' {1..250})
+section=$(printf 's%.0s' {1..60})
+
+# ---- files -------------------------------------------------------------------------------------------------------------
+good "empty file" ""
+good "comments and spaces" '; one\n# two\n\n  [core]  \n\thardening = full ; three\nforeign=abort\r'
+good "long comment" "; $long\n[core]\n;$long"
+good "long comment behind a section" "[core] ; $long\nhardening = full"
+good "no end of line" '[core]\nhardening = full'
+good "indented keys" '[core]\n  hardening = full\n  foreign = abort'
+bad "unknown section" '@:2: unknown section \[cores\], expected core.*' '[cores]\nhardening = full'
+bad "unknown kind of section" '@:2: unknown section \[bakend.mmap\], expected core.*' '[bakend.mmap]\narena = 1G'
+bad "section of a missing plugin" '@:2: section \[backend.nmap\]: found no plugin of that name.*' '[backend.nmap]\narena = 1G'
+bad "unknown key" '@:2: unknown key core.hardenin; did you mean core.hardening\?' '[core]\nhardenin = full'
+bad "unknown key of a plugin" '@:2: unknown key backend.mmap.arenas; did you mean backend.mmap.arena\?' '[backend.mmap]\narenas = 1G'
+bad "unknown key without a neighbour" '@:2: unknown key core.zzzzzzzzz; ignored' '[core]\nzzzzzzzzz = 1'
+bad "bad size" '@:2: backend.mmap.arena: found "one gig", expected a size.*; using 1G' '[backend.mmap]\narena = one gig'
+bad "bad suffix" '@:2: backend.mmap.arena: found "64X", expected a size.*; using 1G' '[backend.mmap]\narena = 64X'
+bad "overflowing size" '@:2: backend.mmap.arena: found "99999999999999999999", expected a size.*; using 1G' \
+  '[backend.mmap]\narena = 99999999999999999999'
+bad "empty size" '@:2: backend.mmap.arena: found "", expected a size.*; using 1G' '[backend.mmap]\narena ='
+bad "out of range" '@:2: core.small_max: found "1M", expected a size.* (to|at most) 256K; using 256K' '[core]\nsmall_max = 1M'
+bad "below the range" '@:3: backend.mmap.arena: found "64K", expected a size.*; using 1G' '\n[backend.mmap]\narena = 64K'
+bad "bad number" '@:2: core.epoch: found "-3", expected.*; using 1024' '[core]\nepoch = -3'
+bad "bad switch" '@:2: core.strict: found "maybe", expected on or off; using off' '[core]\nstrict = maybe'
+bad "bad word" '@:2: core.hardening: found "max", expected one of off, basic, full; using basic' '[core]\nhardening = max'
+bad "bad word of a plugin" '@:2: backend.hugepage.mode: found "giant", expected one of auto, thp, hugetlb; using auto' \
+  '[backend.hugepage]\nmode = giant'
+bad "over-long line" '@:2: found a line of 26[0-9] characters .*, expected at most [0-9]+; ignored' "[core]\nhardening = $long"
+bad "over-long section" '@:1: found a section name of 60 characters, expected at most 49; section ignored' \
+  "[$section]\nhardening = max"
+bad "missing =" '@:2: found "hardening full", expected key = value; ignored' '[core]\nhardening full'
+bad "missing ]" "@:1: found \"\\[core\", expected '\\]' after the section's name; section ignored" '[core\nhardening = max'
+bad "# behind a value" "@:2: core.hardening: found \"full # yes\", expected ';' .*; ignored" '[core]\nhardening = full # yes'
+bad "unknown strategy" '@:2: policy.static.strategy: found "fast", expected the name of a \[strategy.NAME\]; using default' \
+  '[policy.static]\nstrategy = fast'
+bad "unknown backend in a route" '@:2: .*found "?nmap.*expected.*' '[strategy.default]\nroute = malloc, nmap from 1M'
+bad "route without a start" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc from 1M'
+bad "route that goes back" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 8M, hugepage from 1M'
+bad "page backend for small blocks" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 4K'
+bad "page backend for all" '@:2: .*found.*expected.*' '[strategy.default]\nroute = mmap'
+bad "unknown policy" '@:2: .*found.*expected.*' '[core]\npolicy = magic'
+bad "unknown small backend" '@:2: .*found.*expected.*' '[core]\nsmall = tiny'
+bad "unknown library" 'hakmem: .*libnothing.so.9.*' '[backend.malloc]\nlibrary = libnothing.so.9'
+
+# ---- the environment -------------------------------------------------------------------------------------------------------
+: >"$ini"
+set=";core.hardenin=full"
+mistake "HAKMEM_SET: unknown key" 'hakmem: HAKMEM_SET: unknown key core.hardenin; did you mean core.hardening\?'
+set=";core.hardening=max"
+mistake "HAKMEM_SET: bad word" 'hakmem: HAKMEM_SET: core.hardening: found "max", expected one of off, basic, full; using basic'
+set=";nonsense"
+mistake "HAKMEM_SET: no key" 'hakmem: HAKMEM_SET: found "nonsense", expected section.key=value; ignored'
+set=
+good "HAKMEM_SET overrides the file" "" # strict=on comes from HAKMEM_SET
+ini=$WORK/absent.ini
+mistake "HAKMEM_CONF: no such file" "hakmem: $ini: cannot be read .*, expected the INI file that HAKMEM_CONF names; ignored"
+ini=$WORK
+mistake "HAKMEM_CONF: a directory" "hakmem: $ini: cannot be read .*; ignored"
+ini=$WORK/bad.ini
+: >"$ini"
+like "HAKMEM_VERBOSE=1: one line" "$(HAKMEM_VERBOSE=1 found "$PLUGINS" "" >/dev/null; cat "$WORK/err")" 'hakmem[^[:cntrl:]]*'
+
+# ---- plugins ---------------------------------------------------------------------------------------------------------------
+dir=$WORK/plugins
+mkdir "$dir"
+plugin() { build "plugins/$1.so" "$TESTS/plugins/broken.c" -shared -fPIC -fvisibility=hidden "-DNAME=\"$1\"" "${@:2}"; }
+backend() { printf '[strategy.default]\nroute = malloc, %s from 64K\n' "$1" >"$ini"; }
+broken() { # NAME REGEX [DEFINITION...]
+  plugin "$1" "${@:3}"
+  backend "$1"
+  mistake "plugin $1" "hakmem: (plugin )?[^ ]*$1[^ ]*:? $2" "$dir"
+}
+
+plugin sound
+backend sound
+like "a sound plugin is used in silence" "$(found "$dir,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
+plugin newer "-DMINOR=(HAK_ABI_MINOR+7)"
+backend newer
+like "a plugin of a newer minor version is used" "$(found "$dir,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
+
+broken wrong_major '.*found.*[0-9]+.*expected.*[0-9]+.*' "-DMAJOR=(HAK_ABI_MAJOR+1)"
+broken no_entry '.*hakmem_plugin.*' -DENTRY=another_name
+broken small_struct '.*found.*expected.*' -DSIZE=16
+broken no_ops '.*found.*expected.*' -DOPS=NULL
+broken no_alloc '.*alloc.*' -DALLOC=NULL
+broken half_fork '.*fork.*' -DHALF_FORK
+broken fails_to_start '.*start.*' -DSTART_RESULT=HAK_FAILED
+broken is_policy '.*found.*policy.*expected.*backend.*' -DPOLICY
+broken unresolved '.*nobody_has_this.*' -DUNRESOLVED
+broken bad_default '.*default.*huge.*' '-DDEFAULT_SIZE="huge"'
+echo "no ELF file" >"$dir/text.so"
+backend text
+mistake "plugin text" 'hakmem: .*text.so.*' "$dir"
+backend absent
+mistake "plugin absent" 'hakmem: .*absent.*' "$dir"
+plugin no_policy
+printf '[core]\npolicy = no_policy\n' >"$ini"
+mistake "a backend as policy" 'hakmem: .*no_policy.*found.*backend.*expected.*policy.*' "$dir"
+
+plugin bad_choice -DPOLICY -DBAD_CHOICE
+printf '[core]\npolicy = bad_choice\n' >"$ini"
+is "a policy that fails: the program runs" "$(found "$dir,$PLUGINS" "")" alive
+like "a policy that fails: one line" "$(<"$WORK/err")" 'hakmem: .*bad_choice.*'
+plugin bad_arm -DPOLICY -DBAD_ARM
+printf '[core]\npolicy = bad_arm\n' >"$ini"
+is "a policy that names no strategy: the program runs" "$(found "$dir,$PLUGINS" "")" alive
+like "a policy that names no strategy: one line" "$(<"$WORK/err")" 'hakmem: .*bad_arm.*'
+
+plugin allocates -DALLOCATES
+backend allocates
+build million "$TESTS/limits.c"
+HAKMEM_CONF=$ini HAKMEM_SET="core.plugin_path=$dir,$PLUGINS;stats.exit=json;stats.file=$WORK/allocates.json" LD_PRELOAD=$LIB \
+  "$WORK/million" granules >"$WORK/out" 2>"$WORK/err"
+is "a plugin that calls malloc: the program runs" "$?, $(grep -c ^FAIL "$WORK/out")" "0, 0"
+like "a plugin that calls malloc: one line" "$(<"$WORK/err")" 'hakmem: plugin allocates allocates inside a callback.*'
+like "a plugin that calls malloc: counted" \
+  "$(python3 "$TESTS/report.py" get "$WORK/allocates.json" backends/allocates/mallocs_in_callbacks)" '[1-9][0-9]*'
+plugin misaligned -DMISALIGNED
+backend misaligned
+{ HAKMEM_CONF=$ini HAKMEM_SET="core.plugin_path=$dir,$PLUGINS" LD_PRELOAD=$LIB "$WORK/million" granules >"$WORK/out" 2>"$WORK/err"; } \
+  2>/dev/null
+like "a plugin with misaligned blocks is told" "$(head -n 1 "$WORK/err")" 'hakmem: .*misaligned.*'
+
+# ---- who may write a plugin --------------------------------------------------------------------------------------------------
+refused() { mistake "$1" "hakmem: plugin .*$2.*; not used" "$3"; } # NAME REGEX DIRECTORY
+mkdir "$WORK/open"
+cp "$dir/sound.so" "$WORK/open/sound.so"
+backend sound
+chmod o+w "$WORK/open/sound.so"
+refused "plugin writable by others" 'writable' "$WORK/open"
+chmod 755 "$WORK/open/sound.so"
+chmod o+w "$WORK/open"
+refused "directory writable by others" 'writable' "$WORK/open"
+mkdir -m 777 "$WORK/above"
+mkdir -m 755 "$WORK/above/below"
+cp "$dir/sound.so" "$WORK/above/below/"
+refused "directory above writable by others" 'writable' "$WORK/above/below"
+mkdir -m 755 "$WORK/links"
+ln -s "$WORK/above/below/sound.so" "$WORK/links/sound.so"
+refused "link into such a directory" 'writable' "$WORK/links"
+if [ "$(id -u)" -eq 0 ]; then
+  mkdir -m 755 "$WORK/owned"
+  cp "$dir/sound.so" "$WORK/owned/"
+  chown 65534 "$WORK/owned/sound.so"
+  refused "plugin of another owner" 'own' "$WORK/owned"
+else
+  skip "plugin of another owner" "needs root"
+fi
+
+# ---- bare surroundings -------------------------------------------------------------------------------------------------------
+is "no environment" "$(env -i LD_PRELOAD="$LIB" /bin/echo alive 2>/dev/null), $?" "alive, 0"
+echo data >"$WORK/source"
+for conf in "" "$TOP_SRCDIR/etc/mmap.ini"; do
+  rm -f "$WORK/target"
+  (HAKMEM_CONF=$conf HAKMEM_SET="core.plugin_path=$PLUGINS" LD_PRELOAD=$LIB exec cp "$WORK/source" "$WORK/target" <&- >&- 2>&-)
+  is "no descriptors 0 to 2 (${conf##*/})" "$?, $(cat "$WORK/target")" "0, data"
+  (ulimit -n 3; HAKMEM_CONF=$conf HAKMEM_SET="core.plugin_path=$PLUGINS" LD_PRELOAD=$LIB \
+    exec sh -c ': >"$0"' "$WORK/three" <&- >&- 2>&-)
+  is "three descriptors in all (${conf##*/})" "$?" 0
+done
+build nofile.so "$TESTS/nofile.c" -shared -fPIC
+is "no descriptor at all" "$(LD_PRELOAD=$LIB:$WORK/nofile.so /bin/echo alive 2>/dev/null), $?" "alive, 0"
+if unshare -m true 2>/dev/null && unshare -m umount -l /proc 2>/dev/null; then
+  is "no /proc" "$(unshare -m sh -c 'umount -l /proc; HAKMEM_CONF=$1 HAKMEM_SET="core.plugin_path=$2;core.strict=on" LD_PRELOAD=$3 \
+    exec /bin/echo alive' - "$TOP_SRCDIR/etc/mmap.ini" "$PLUGINS" "$LIB" 2>&1), $?" "alive, 0"
+else
+  skip "no /proc" "needs root and mount namespaces"
+fi
+
+# ---- more rights than the caller ---------------------------------------------------------------------------------------------
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+  chmod 755 "$WORK"
+  mkdir -m 755 "$WORK/lib"
+  cp "$TOP_BUILDDIR"/.libs/libhakmem.so* "$WORK/lib"
+  build secure "$TESTS/secure.c" -Wl,--no-as-needed -L"$WORK/lib" -lhakmem -Wl,-rpath,"$WORK/lib"
+  as_nobody() {
+    HAKMEM_VERBOSE=1 HAKMEM_SET="stats.exit=text;core.strict=on;no.such=key" HAKMEM_CONF="$WORK/absent.ini" \
+      setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/secure" 2>"$WORK/err"
+  }
+  as_nobody >/dev/null
+  is "the environment counts for an ordinary program" "$?" 78
+  chmod 4755 "$WORK/secure"
+  out=$(as_nobody)
+  if [ "$out" = "secure 0, served 1" ]; then
+    skip "AT_SECURE" "the file system of $WORK is mounted nosuid"
+  else
+    is "AT_SECURE: the program runs" "$out" "secure 1, served 1"
+    is "AT_SECURE: the environment is ignored" "$(grep -E 'HAKMEM_|absent|no.such|^backend|strict' "$WORK/err")" ""
+  fi
+else
+  skip "AT_SECURE" "needs root and setpriv"
+fi
+finish

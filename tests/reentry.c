@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reentry.c - unusual ways to load libraries beside hakmem. Run by reentry.sh. One thread.
+ *
+ *     reentry hooked            beside hooks.so
+ *     reentry linked            linked against libhakmem, also preloaded
+ *     reentry copy LIBRARY      with a second copy of libhakmem, loaded by path
+ *     reentry deep LIBRARY      with a library that is bound to libc's malloc (RTLD_DEEPBIND)
+ */
+#include "probe.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/mman.h>
+
+static void test_hooked(void)
+{
+  _Atomic int *called = dlsym(RTLD_DEFAULT, "hooks_called");
+  PROBE(called != NULL && *called > 0, "hooks ran", "found %p, expected hooks.so in use", (void *)called);
+  int before = called != NULL ? *called : 0;
+  int fd = open("/dev/null", O_RDONLY);
+  void *map = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const char *path = getenv("PATH");
+  PROBE(fd >= 0 && map != MAP_FAILED && path != NULL && called != NULL && *called >= before + 3, "hooks serve the program",
+        "found %d calls, expected 3 more than %d", called != NULL ? *called : 0, before);
+}
+
+static void test_linked(void)
+{
+  char buffer[1 << 16];
+  size_t copies = 0;
+  int fd = open("/proc/self/maps", O_RDONLY);
+  ssize_t got = 0, all = 0;
+  while (all < (ssize_t)sizeof buffer - 1 && (got = read(fd, buffer + all, sizeof buffer - 1 - (size_t)all)) > 0) {
+    all += got;
+  }
+  close(fd);
+  buffer[all] = '\0';
+  for (const char *at = buffer; (at = strstr(at, "libhakmem.so")) != NULL; at++) {
+    const char *line = at;
+    while (line > buffer && line[-1] != '\n') {
+      line--;
+    }
+    copies += strstr(line, " r-xp ") != NULL && strstr(line, " r-xp ") < at;
+  }
+  probe_equal("linked and preloaded, one copy is in the process", copies, 1);
+}
+
+static void test_copy(const char *library)
+{
+  void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL), *found[2];
+  PROBE(handle != NULL, "a second copy loads", "found %s, expected a handle", handle == NULL ? dlerror() : "");
+  if (handle == NULL) {
+    return;
+  }
+  void *(*copy_malloc)(size_t);
+  void (*copy_free)(void *);
+  found[0] = dlsym(handle, "hak_malloc");
+  found[1] = dlsym(handle, "hak_free");
+  memcpy(&copy_malloc, &found[0], sizeof copy_malloc);
+  memcpy(&copy_free, &found[1], sizeof copy_free);
+  bool good = found[0] != NULL && found[1] != NULL && found[0] != dlsym(RTLD_DEFAULT, "hak_malloc");
+  for (size_t size = 1; good && size < (32U << 20); size *= 3) {
+    void *theirs = copy_malloc(size), *ours = malloc(size);
+    good = theirs != NULL && ours != NULL;
+    if (good) {
+      probe_fill(theirs, size, 1);
+      probe_fill(ours, size, 2);
+      good = probe_intact(theirs, size, size, 1) && probe_intact(ours, size, size, 2);
+    }
+    copy_free(theirs);
+    free(ours);
+  }
+  PROBE(good, "both copies serve their callers", "found %s, expected own bytes", "spoilt bytes or no block");
+}
+
+static void test_deep(const char *library)
+{
+  static const size_t sizes[] = {1, 100, 5000, 100000, 1 << 20, 40 << 20};
+  void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND), *found[2];
+  PROBE(handle != NULL, "the library loads", "found %s, expected a handle", handle == NULL ? dlerror() : "");
+  if (handle == NULL) {
+    return;
+  }
+  void *(*deep_make)(size_t);
+  void (*deep_drop)(void *);
+  found[0] = dlsym(handle, "deep_make");
+  found[1] = dlsym(handle, "deep_drop");
+  memcpy(&deep_make, &found[0], sizeof deep_make);
+  memcpy(&deep_drop, &found[1], sizeof deep_drop);
+  struct hak_totals before = probe_totals();
+  deep_drop(deep_make(100));
+  struct hak_totals own = probe_totals();
+  probe_equal("its own blocks are libc's", own.allocs - before.allocs, 0);
+  bool good = true, sized = true;
+  for (int i = 0; i < 6; i++) {
+    char *block = deep_make(sizes[i]);
+    probe_fill(block, sizes[i], 3);
+    sized = sized && malloc_usable_size(block) >= sizes[i];
+    free(block);
+    block = deep_make(sizes[i]);
+    probe_fill(block, sizes[i], 4);
+    block = realloc(block, sizes[i] * 2 + 100);
+    good = good && block != NULL && probe_intact(block, sizes[i], sizes[i], 4);
+    free(block);
+  }
+  PROBE(sized, "malloc_usable_size of libc's blocks", "found %s, expected at least the request", "less");
+  PROBE(good, "realloc of libc's blocks keeps the bytes", "found %s, expected a copy", "spoilt bytes or NULL");
+  struct hak_totals after = probe_totals();
+  PROBE(after.foreign - before.foreign >= 6 && after.foreign - before.foreign <= 18, "libc's blocks are counted",
+        "found %llu, expected 6 frees and 6 resizes of them", (unsigned long long)(after.foreign - before.foreign));
+}
+
+int main(int argc, char **argv)
+{
+  const char *mode = argc > 1 ? argv[1] : "", *library = argc > 2 ? argv[2] : "";
+  probe_served();
+  if (strcmp(mode, "hooked") == 0) {
+    test_hooked();
+  } else if (strcmp(mode, "linked") == 0) {
+    test_linked();
+  } else if (strcmp(mode, "copy") == 0) {
+    test_copy(library);
+  } else if (strcmp(mode, "deep") == 0) {
+    test_deep(library);
+  }
+  probe_served();
+  return probe_failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# reentry.sh - libraries that hook what hakmem needs at start, several copies of hakmem, and a library bound to libc's malloc.
+. "$(dirname "$0")/lib.sh"
+needs_interposing
+
+build reentry "$TESTS/reentry.c"
+build linked "$TESTS/reentry.c" -Wl,--no-as-needed -L"$TOP_BUILDDIR/.libs" -lhakmem -Wl,-rpath,"$TOP_BUILDDIR/.libs"
+build hooks.so "$TESTS/hooks.c" -shared -fPIC
+build deep.so "$TESTS/deep.c" -shared -fPIC
+make_inis
+cp -L "$LIB" "$WORK/libcopy.so"
+
+preloading() { # LIBRARIES INI COMMAND...
+  env LD_PRELOAD="$1" HAKMEM_CONF="$2" HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on" "${@:3}"
+}
+export -f preloading
+export LIB PLUGINS
+
+for ini in "${INIS[@]}"; do
+  conf=$(label "$ini")
+  collect "$conf, hooks first" 60 preloading "$WORK/hooks.so:$LIB" "$ini" "$WORK/reentry" hooked
+  collect "$conf, hooks last" 60 preloading "$LIB:$WORK/hooks.so" "$ini" "$WORK/reentry" hooked
+  for order in "$WORK/hooks.so:$LIB" "$LIB:$WORK/hooks.so"; do
+    is "$conf, hooked shell" "$(timeout 60 bash -c 'preloading "$@"' - "$order" "$ini" \
+      bash -c 'printf "%s\n" b a | sort | tr "\n" -' 2>&1)" "a-b-"
+  done
+  collect "$conf, linked only" 60 preloading "" "$ini" "$WORK/linked" linked
+  collect "$conf, linked and preloaded" 60 under "$ini" "" "$WORK/linked" linked
+  collect "$conf, second copy" 60 under "$ini" "" "$WORK/reentry" copy "$WORK/libcopy.so"
+  collect "$conf, library bound to libc" 60 under "$ini" "core.foreign=libc" "$WORK/reentry" deep "$WORK/deep.so"
+done
+finish

@@ -1,0 +1,823 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_extent.c - the address-space allocator of the page backends, driven directly.
+ *
+ * A host is made up here: its system calls are the real ones, unless a test makes one fail; its bookkeeping memory is a
+ * static buffer, so that the size of the address space tells exactly what a pool has left behind.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "extent.h"
+
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+#define G HAK_GRANULE
+
+/* ---- the host -------------------------------------------------------------------------------------------------------- */
+
+enum { NOTHING, MMAP = 1, MUNMAP = 2, MPROTECT = 4, MREMAP = 8, MADVISE = 16, EVERYTHING = 31 };
+
+static char meta[8 * 1024 * 1024] __attribute__((aligned(4096)));
+static size_t meta_used;
+static uint64_t counters[EXTENT_COUNTERS];
+static int fail_kinds;      /* calls of these kinds fail ... */
+static long fail_countdown; /* ... once this many have succeeded; and if fail_once, only one */
+static bool fail_once;
+static bool half_mremap; /* a fixed mremap unmaps its target before it fails */
+static unsigned calls[32];
+
+static bool failing(int kind)
+{
+  __atomic_fetch_add(&calls[kind], 1U, __ATOMIC_RELAXED);
+  if (!(fail_kinds & kind) || fail_countdown-- > 0) {
+    return false;
+  }
+  if (fail_once) {
+    fail_kinds = NOTHING;
+  }
+  return true;
+}
+
+static long checked(long result)
+{
+  return result == -1 ? -errno : result;
+}
+
+static long os_mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)
+{
+  return failing(MMAP) ? -ENOMEM : checked((long)mmap(addr, length, prot, flags, fd, offset));
+}
+
+static long os_munmap(void *addr, size_t length)
+{
+  return failing(MUNMAP) ? -ENOMEM : checked(munmap(addr, length));
+}
+
+static long os_mprotect(void *addr, size_t length, int prot)
+{
+  return failing(MPROTECT) ? -ENOMEM : checked(mprotect(addr, length, prot));
+}
+
+static long os_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr)
+{
+  if (failing(MREMAP)) {
+    if (half_mremap && (flags & MREMAP_FIXED)) {
+      munmap(new_addr, new_length);
+    }
+    return -ENOMEM;
+  }
+  return checked((long)mremap(old_addr, old_length, new_length, flags, new_addr));
+}
+
+static long os_madvise(void *addr, size_t length, int advice)
+{
+  return failing(MADVISE) ? -EINVAL : checked(madvise(addr, length, advice));
+}
+
+static void *meta_alloc(const hak_host *host, size_t size, size_t align)
+{
+  (void)host;
+  size_t at = (meta_used + align - 1) & ~(align - 1);
+  ck_assert_uint_le(at + size, sizeof meta);
+  meta_used = at + size;
+  return meta + at;
+}
+
+static void log_line(const hak_host *host, const char *text)
+{
+  (void)host;
+  fprintf(stderr, "%s\n", text);
+}
+
+static void lock_wait(const hak_host *host, hak_lock *lock)
+{
+  (void)host;
+  while (__atomic_exchange_n(&lock->word, 1U, __ATOMIC_ACQUIRE) != 0) {
+    sched_yield();
+  }
+}
+
+static const hak_os os = {.struct_size = sizeof(hak_os),
+                          .mmap = os_mmap,
+                          .munmap = os_munmap,
+                          .mprotect = os_mprotect,
+                          .mremap = os_mremap,
+                          .madvise = os_madvise};
+
+static const hak_host host = {.struct_size = sizeof(hak_host),
+                              .name = "test",
+                              .os = &os,
+                              .counters = counters,
+                              .page_size = 4096,
+                              .meta_alloc = meta_alloc,
+                              .log = log_line,
+                              .lock_wait = lock_wait};
+
+static struct extent_pool *new_pool(size_t arena, size_t unit)
+{
+  memset(meta, 0, meta_used);
+  meta_used = 0;
+  memset(counters, 0, sizeof counters);
+  memset(calls, 0, sizeof calls);
+  fail_kinds = NOTHING;
+  const struct extent_setup setup = {.arena = arena, .unit = unit, .advise = unit == EXTENT_HUGE};
+  struct extent_pool *pool = extent_start(&host, &setup);
+  ck_assert_ptr_nonnull(pool);
+  return pool;
+}
+
+/* ---- helpers --------------------------------------------------------------------------------------------------------- */
+
+static char *take(struct extent_pool *pool, size_t size)
+{
+  hak_block block = extent_alloc(pool, size, G);
+  ck_assert_ptr_nonnull(block.base);
+  ck_assert_uint_eq((uintptr_t)block.base % G, 0);
+  ck_assert_uint_ge(hak_block_capacity(block), size);
+  return block.base;
+}
+
+static void fill(char *block, size_t size, unsigned seed)
+{
+  for (size_t i = 0; i < size; i += 512) {
+    *(uint64_t *)(void *)(block + i) = (i << 20) + seed + 1;
+  }
+}
+
+static bool filled(const char *block, size_t size, unsigned seed)
+{
+  for (size_t i = 0; i < size; i += 512) {
+    if (*(const uint64_t *)(const void *)(block + i) != (i << 20) + seed + 1) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool zero(const char *block, size_t size)
+{
+  for (size_t i = 0; i < size; i += 8) {
+    if (*(const uint64_t *)(const void *)(block + i) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Kernel mappings in the process; with a range, those that touch it; *bytes is what they cover of it. */
+static unsigned mappings(const char *from, size_t size, size_t *bytes)
+{
+  static char line[512];
+  unsigned count = 0;
+  size_t covered = 0;
+  FILE *maps = fopen("/proc/self/maps", "r");
+  while (fgets(line, sizeof line, maps) != NULL) {
+    uintptr_t low = 0, high = 0;
+    sscanf(line, "%lx-%lx", &low, &high);
+    low = low < (uintptr_t)from ? (uintptr_t)from : low;
+    high = high > (uintptr_t)from + size ? (uintptr_t)from + size : high;
+    if (low < high) {
+      count++;
+      covered += high - low;
+    }
+  }
+  fclose(maps);
+  if (bytes != NULL) {
+    *bytes = covered;
+  }
+  return count;
+}
+
+static unsigned all_mappings(void)
+{
+  return mappings(NULL, SIZE_MAX, NULL);
+}
+
+static size_t address_space(void)
+{
+  size_t bytes = 0;
+  mappings(NULL, SIZE_MAX, &bytes);
+  return bytes;
+}
+
+static unsigned draw(unsigned *state)
+{
+  *state = *state * 1664525U + 1013904223U;
+  return *state >> 8;
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------------------- */
+
+START_TEST(first_fit)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *a = take(pool, 3 * G), *b = take(pool, 5 * G), *c = take(pool, G);
+  ck_assert_ptr_eq(b, a + 3 * G);
+  ck_assert_ptr_eq(c, b + 5 * G);
+  extent_free(pool, b, 5 * G);
+  ck_assert_ptr_eq(take(pool, 2 * G), b);
+  ck_assert_ptr_eq(take(pool, 4 * G), c + G);
+  ck_assert_ptr_eq(take(pool, 3 * G - 1), b + 2 * G);
+  ck_assert_uint_eq(hak_block_capacity(extent_alloc(pool, G + 1, G)), 2 * G);
+  ck_assert_uint_eq(mappings(a, GIB, NULL), 2);
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], GIB);
+}
+END_TEST
+
+START_TEST(alignment)
+{
+  struct extent_pool *pool = new_pool(64 * MIB, G);
+  size_t before = address_space();
+  for (size_t align = G; align <= GIB; align *= 2) {
+    hak_block pad = extent_alloc(pool, G, G);
+    hak_block block = extent_alloc(pool, 3 * G, align);
+    ck_assert_ptr_nonnull(block.base);
+    ck_assert_uint_eq((uintptr_t)block.base % align, 0);
+    fill(block.base, 3 * G, 1);
+    extent_free(pool, block.base, hak_block_capacity(block));
+    extent_free(pool, pad.base, hak_block_capacity(pad));
+  }
+  ck_assert_ptr_null(extent_alloc(pool, SIZE_MAX - 5, G).base);
+  ck_assert_ptr_null(extent_alloc(pool, PTRDIFF_MAX, G).base);
+  ck_assert_ptr_null(extent_alloc(pool, (size_t)1 << 60, (size_t)1 << 60).base);
+  extent_trim(pool);
+  ck_assert_uint_eq(address_space(), before);
+}
+END_TEST
+
+START_TEST(many_blocks_in_random_order)
+{
+  enum { N = 200000 };
+  static char *block[N];
+  struct extent_pool *pool = new_pool(GIB, G);
+  unsigned before = all_mappings(), state = 1;
+  for (unsigned i = 0; i < N; i++) {
+    block[i] = take(pool, G);
+    block[i][(i % 16) * 4096] = (char)i;
+  }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 13 * GIB);
+  ck_assert_uint_lt(all_mappings(), before + 100);
+  for (unsigned i = N; i-- > 1;) {
+    unsigned j = draw(&state) % (i + 1);
+    char *swap = block[i];
+    block[i] = block[j];
+    block[j] = swap;
+  }
+  for (unsigned i = 0; i < N / 2; i++) {
+    extent_free(pool, block[i], G);
+  }
+  ck_assert_uint_lt(all_mappings(), before + 100);
+  for (unsigned i = 0; i < N / 2; i++) { /* churn at half occupancy, with sizes that have to be searched for */
+    unsigned j = draw(&state) % (N / 2);
+    hak_block larger = extent_alloc(pool, (1 + j % 8) * G, G);
+    ck_assert_uint_eq(hak_block_flags(larger), HAK_ZEROED);
+    extent_free(pool, larger.base, hak_block_capacity(larger));
+  }
+  for (unsigned i = N / 2; i < N; i++) {
+    extent_free(pool, block[i], G);
+  }
+  ck_assert_uint_lt(all_mappings(), before + 100);
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], GIB); /* one spare */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert_uint_lt(calls[MPROTECT], 13 * 40);
+  ck_assert_uint_eq(calls[MADVISE], N + N / 2); /* one call to release a block */
+}
+END_TEST
+
+START_TEST(zeroed_only_when_released)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  hak_block block = extent_alloc(pool, 2 * G, G);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert(zero(block.base, 2 * G));
+  memset(block.base, 1, 2 * G);
+  extent_free(pool, block.base, 2 * G);
+  block = extent_alloc(pool, 2 * G, G);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert(zero(block.base, 2 * G));
+
+  memset(block.base, 1, 2 * G);
+  ck_assert_int_eq(mlock((char *)block.base + G, 4096), 0);
+  extent_free(pool, block.base, 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 2 * G);
+  hak_block part = extent_alloc(pool, G, G);
+  ck_assert_ptr_eq(part.base, block.base);
+  ck_assert_uint_eq(hak_block_flags(part), 0);
+  hak_block both = extent_alloc(pool, 2 * G, G); /* half of it dirty */
+  ck_assert_ptr_eq(both.base, (char *)block.base + G);
+  ck_assert_uint_eq(hak_block_flags(both), 0);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  extent_free(pool, both.base, 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 2 * G);
+  ck_assert_uint_eq(extent_trim(pool), 0);
+  munlock((char *)block.base + G, 4096);
+  ck_assert_uint_eq(extent_trim(pool), 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  hak_block again = extent_resize(pool, part.base, G, 3 * G, G);
+  ck_assert_ptr_eq(again.base, part.base);
+  ck_assert_uint_eq(hak_block_flags(again), HAK_ZEROED);
+  ck_assert(zero((char *)again.base + G, 2 * G));
+}
+END_TEST
+
+START_TEST(resize_in_place)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *a = take(pool, 2 * G);
+  fill(a, 2 * G, 7);
+  hak_block block = extent_resize(pool, a, 2 * G, 100 * MIB, G);
+  ck_assert_ptr_eq(block.base, a);
+  ck_assert_uint_eq(hak_block_capacity(block), 100 * MIB);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert(filled(a, 2 * G, 7));
+  ck_assert(zero(a + 2 * G, MIB));
+  memset(a + 2 * G, 1, MIB);
+  block = extent_resize(pool, a, 100 * MIB, G + 1, G);
+  ck_assert_ptr_eq(block.base, a);
+  ck_assert_uint_eq(hak_block_capacity(block), 2 * G);
+  ck_assert(filled(a, 2 * G, 7));
+  char *b = take(pool, G); /* what was cut off is free, and zero */
+  ck_assert_ptr_eq(b, a + 2 * G);
+  ck_assert(zero(b, G));
+  ck_assert_ptr_null(extent_resize(pool, a, 2 * G, 3 * G, G).base); /* too small to be moved */
+  ck_assert_ptr_null(extent_resize(pool, a, 2 * G, SIZE_MAX - 1, G).base);
+  ck_assert(filled(a, 2 * G, 7));
+}
+END_TEST
+
+START_TEST(resize_by_moving)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *a = take(pool, MIB), *wall = take(pool, G);
+  fill(a, MIB, 3);
+  unsigned before = all_mappings();
+  hak_block block = extent_resize(pool, a, MIB, 3 * MIB, G);
+  char *moved = block.base;
+  ck_assert_ptr_nonnull(moved);
+  ck_assert_ptr_ne(moved, a);
+  ck_assert_uint_eq((uintptr_t)moved % G, 0);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert(filled(moved, MIB, 3));
+  ck_assert(zero(moved + MIB, 2 * MIB));
+  ck_assert(!extent_in_arena(pool, moved));
+  ck_assert_uint_eq(counters[EXTENT_MOVES], 1);
+  ck_assert_uint_eq(counters[EXTENT_OWN], 1);
+  ck_assert_uint_le(all_mappings(), before + 1);
+
+  size_t covered = 0; /* the arena has no hole, and its granules serve again */
+  ck_assert_uint_eq(mappings(a, GIB, &covered), 2);
+  ck_assert_uint_eq(covered, GIB);
+  hak_block again = extent_alloc(pool, MIB, G);
+  ck_assert_ptr_eq(again.base, a);
+  ck_assert_uint_eq(hak_block_flags(again), HAK_ZEROED);
+  ck_assert(zero(a, MIB));
+  fill(a, MIB, 4);
+
+  size_t size = 3 * MIB;
+  fill(moved, size, 5);
+  for (int i = 0; i < 6; i++) { /* grows on, at one mapping a block */
+    block = extent_resize(pool, moved, size, 2 * size, G);
+    moved = block.base;
+    ck_assert_ptr_nonnull(moved);
+    ck_assert(filled(moved, size, 5));
+    ck_assert(zero(moved + size, MIB));
+    size *= 2;
+    fill(moved, size, 5);
+  }
+  ck_assert_uint_le(all_mappings(), before + 1);
+  block = extent_resize(pool, moved, size, MIB, G);
+  ck_assert_ptr_eq(block.base, moved);
+  ck_assert_uint_eq(hak_block_capacity(block), MIB);
+  ck_assert(filled(moved, MIB, 5));
+  ck_assert(filled(a, MIB, 4));
+  extent_free(pool, moved, MIB);
+  extent_free(pool, a, MIB);
+  extent_free(pool, wall, G);
+  ck_assert_uint_eq(counters[EXTENT_OWN], 0);
+  ck_assert_uint_le(all_mappings(), before);
+}
+END_TEST
+
+START_TEST(moves_are_bounded)
+{
+  enum { N = 1200 };
+  static char *block[N], *wall[N];
+  struct extent_pool *pool = new_pool(GIB, G);
+  unsigned before = all_mappings(), refused = 0;
+  for (unsigned i = 0; i < N; i++) {
+    block[i] = take(pool, 4 * G);
+    wall[i] = take(pool, G);
+    fill(block[i], 4 * G, i);
+  }
+  size_t capacity[N];
+  for (unsigned i = 0; i < N; i++) {
+    hak_block grown = extent_resize(pool, block[i], 4 * G, 8 * G, G);
+    refused += grown.base == NULL;
+    block[i] = grown.base == NULL ? block[i] : grown.base;
+    capacity[i] = grown.base == NULL ? 4 * G : 8 * G;
+  }
+  ck_assert_uint_eq(refused, N - 1024);
+  ck_assert_uint_le(all_mappings(), before + 1024 + 10);
+  for (unsigned i = 0; i < N; i++) {
+    ck_assert(filled(block[i], 4 * G, i));
+    extent_free(pool, block[i], capacity[i]);
+    extent_free(pool, wall[i], G);
+  }
+  ck_assert_uint_le(all_mappings(), before + 10);
+}
+END_TEST
+
+START_TEST(split_or_locked_blocks_are_not_moved)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *a = take(pool, MIB), *wall = take(pool, MIB);
+  fill(a, MIB, 1);
+  mprotect(a + 8192, 4096, PROT_READ);
+  ck_assert_ptr_null(extent_resize(pool, a, MIB, 2 * MIB, G).base);
+  mprotect(a + 8192, 4096, PROT_READ | PROT_WRITE);
+  mlock(a, 4096);
+  ck_assert_ptr_null(extent_resize(pool, a, MIB, 2 * MIB, G).base);
+  munlock(a, 4096);
+  if (mlockall(MCL_CURRENT) == 0) {
+    ck_assert_ptr_null(extent_resize(pool, a, MIB, 2 * MIB, G).base);
+    munlockall();
+  }
+  ck_assert(filled(a, MIB, 1));
+  hak_block own = extent_resize(pool, a, MIB, 2 * MIB, G);
+  ck_assert_ptr_nonnull(own.base);
+  mprotect((char *)own.base + 8192, 4096, PROT_READ);
+  ck_assert_ptr_null(extent_resize(pool, own.base, 2 * MIB, 4 * MIB, G).base);
+  ck_assert(filled(own.base, MIB, 1));
+  extent_free(pool, own.base, 2 * MIB);
+  extent_free(pool, wall, MIB);
+}
+END_TEST
+
+START_TEST(own_mapping)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  size_t before = address_space();
+  hak_block block = extent_alloc(pool, 300 * MIB + 1, G);
+  ck_assert_uint_eq((uintptr_t)block.base % G, 0);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert_uint_eq(hak_block_capacity(block), 300 * MIB + G);
+  ck_assert_uint_eq(counters[EXTENT_MAPPED], 300 * MIB + G);
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 0);
+  fill(block.base, MIB, 9);
+  block = extent_resize(pool, block.base, hak_block_capacity(block), 900 * MIB, G);
+  ck_assert(filled(block.base, MIB, 9));
+  ck_assert_uint_eq(address_space(), before + 900 * MIB);
+  block = extent_resize(pool, block.base, 900 * MIB, 2 * MIB, G);
+  ck_assert(filled(block.base, MIB, 9));
+  ck_assert_uint_eq(address_space(), before + 2 * MIB);
+  extent_free(pool, block.base, 2 * MIB);
+  ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
+  ck_assert_uint_eq(address_space(), before);
+}
+END_TEST
+
+START_TEST(empty_arenas_are_unmapped)
+{
+  static char *block[1000];
+  struct extent_pool *pool = new_pool(4 * MIB, G);
+  size_t before = address_space();
+  for (unsigned i = 0; i < 1000; i++) {
+    block[i] = take(pool, 2 * G);
+  }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 32 * 4 * MIB);
+  size_t metadata = meta_used;
+  for (unsigned round = 0; round < 20; round++) {
+    for (unsigned i = 0; i < 1000; i++) {
+      extent_free(pool, block[(i * 7 + round) % 1000], 2 * G);
+    }
+    ck_assert_uint_eq(counters[EXTENT_RESERVED], 4 * MIB);
+    ck_assert_uint_eq(address_space(), before + 4 * MIB);
+    for (unsigned i = 0; i < 1000; i++) {
+      block[i] = take(pool, 2 * G);
+    }
+  }
+  ck_assert_uint_eq(meta_used, metadata); /* records of unmapped arenas serve again */
+}
+END_TEST
+
+START_TEST(huge_units)
+{
+  struct extent_pool *pool = new_pool(64 * MIB, EXTENT_HUGE);
+  char *big = extent_alloc(pool, EXTENT_HUGE, EXTENT_HUGE).base;
+  ck_assert_uint_eq((uintptr_t)big % EXTENT_HUGE, 0);
+  char *small[32];
+  for (int i = 0; i < 32; i++) {
+    small[i] = take(pool, G);
+    memset(small[i], 1, G);
+  }
+  ck_assert_ptr_eq(small[0], big + EXTENT_HUGE);
+  unsigned released = calls[MADVISE];
+  for (int i = 0; i < 31; i++) {
+    extent_free(pool, small[i], G);
+  }
+  ck_assert_uint_eq(calls[MADVISE], released); /* a live block keeps the huge page whole */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 31 * G);
+  ck_assert_uint_eq(extent_trim(pool), 0);
+  hak_block dirty = extent_alloc(pool, 2 * G, G);
+  ck_assert_ptr_eq(dirty.base, small[0]);
+  ck_assert_uint_eq(hak_block_flags(dirty), 0);
+  extent_free(pool, dirty.base, 2 * G);
+  extent_free(pool, small[31], G);
+  ck_assert_uint_eq(calls[MADVISE], released + 1); /* all of it in one call */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  hak_block again = extent_alloc(pool, EXTENT_HUGE, EXTENT_HUGE);
+  ck_assert_ptr_eq(again.base, small[0]);
+  ck_assert_uint_eq(hak_block_flags(again), HAK_ZEROED);
+  ck_assert(zero(again.base, EXTENT_HUGE));
+
+  hak_block across = extent_alloc(pool, 3 * EXTENT_HUGE, G); /* a block that ends inside a unit */
+  char *tail = across.base;
+  memset(tail, 1, 3 * EXTENT_HUGE);
+  across = extent_resize(pool, tail, 3 * EXTENT_HUGE, EXTENT_HUGE + G, G);
+  ck_assert_uint_eq(hak_block_capacity(across), EXTENT_HUGE + G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 31 * G);
+  extent_free(pool, tail, EXTENT_HUGE + G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+
+  tail = take(pool, G); /* shares a huge page: to own whole ones it has to move, or is refused */
+  hak_block refused = extent_resize(pool, take(pool, 8 * G), 8 * G, EXTENT_HUGE, EXTENT_HUGE);
+  ck_assert(refused.base == NULL || (uintptr_t)refused.base % EXTENT_HUGE == 0);
+}
+END_TEST
+
+START_TEST(late_unmapping)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  size_t before = address_space();
+  hak_block block = extent_alloc(pool, 300 * MIB, G);
+  fill(block.base, MIB, 1);
+  fail_kinds = MUNMAP;
+  extent_free(pool, block.base, 300 * MIB);
+  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 300 * MIB);
+  ck_assert_uint_ge(address_space(), before + 300 * MIB);
+  ck_assert(zero(block.base, MIB)); /* the pages went back all the same */
+  fail_kinds = NOTHING;
+  extent_trim(pool);
+  ck_assert_uint_eq(address_space(), before);
+}
+END_TEST
+
+START_TEST(limited_address_space)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  struct rlimit limit = {.rlim_cur = address_space() + 256 * MIB, .rlim_max = RLIM_INFINITY};
+  ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+  static char *block[10000];
+  unsigned first = 0;
+  for (int round = 0; round < 4; round++) {
+    unsigned count = 0;
+    for (hak_block got; (got = extent_alloc(pool, G, G)).base != NULL; count++) {
+      block[count] = got.base;
+      fill(block[count], G, count);
+    }
+    first = round == 0 ? count : first;
+    ck_assert_uint_ge(count, 200 * MIB / G);
+    ck_assert_uint_ge(count + 64, first);
+    for (unsigned i = 0; i < count; i++) {
+      ck_assert(filled(block[i], G, i));
+      extent_free(pool, block[i], G);
+    }
+    hak_block large = extent_alloc(pool, 150 * MIB, G); /* needs the space of the spare arena */
+    ck_assert_ptr_nonnull(large.base);
+    extent_free(pool, large.base, hak_block_capacity(large));
+  }
+}
+END_TEST
+
+/* A day in the life of a pool. Every step may fail; whatever it says, contents and accounts must agree with it. */
+static void scenario(struct extent_pool *pool)
+{
+  enum { N = 24 };
+  struct {
+    char *base;
+    size_t capacity, filled;
+  } live[N] = {0};
+  for (unsigned i = 0; i < N; i++) {
+    size_t size = i % 8 == 7 ? 3 * MIB : i % 3 == 0 ? MIB : (1 + i % 5) * G;
+    hak_block block = extent_alloc(pool, size, i % 5 == 0 ? 2 * MIB : G);
+    if (block.base == NULL) {
+      continue;
+    }
+    live[i].base = block.base;
+    live[i].capacity = hak_block_capacity(block);
+    live[i].filled = live[i].capacity;
+    ck_assert(!(hak_block_flags(block) & HAK_ZEROED) || zero(block.base, live[i].capacity));
+    fill(block.base, live[i].filled, i);
+  }
+  for (unsigned i = 0; i < N; i++) {
+    size_t size = i % 2 == 0 ? live[i].capacity * 3 : live[i].capacity / 2 + 1;
+    hak_block block = live[i].base == NULL ? HAK_NO_BLOCK : extent_resize(pool, live[i].base, live[i].capacity, size, G);
+    if (block.base != NULL) {
+      size_t capacity = hak_block_capacity(block);
+      ck_assert_uint_ge(capacity, size);
+      live[i].filled = capacity < live[i].filled ? capacity : live[i].filled;
+      if (hak_block_flags(block) & HAK_ZEROED) {
+        ck_assert(zero((char *)block.base + live[i].capacity, capacity - live[i].capacity));
+      }
+      live[i].base = block.base;
+      live[i].capacity = capacity;
+      memset(live[i].base + live[i].filled, 1, capacity - live[i].filled);
+    }
+    ck_assert(live[i].base == NULL || filled(live[i].base, live[i].filled, i));
+  }
+  for (unsigned i = 0; i < N; i++) {
+    if (live[i].base != NULL) {
+      ck_assert(filled(live[i].base, live[i].filled, i));
+      extent_free(pool, live[i].base, live[i].capacity);
+    }
+  }
+}
+
+static void fail_each_call(size_t unit, int kinds, bool once)
+{
+  size_t before = address_space();
+  long n = 0;
+  for (bool failed = true; failed; n++) {
+    struct extent_pool *pool = new_pool(8 * MIB, unit);
+    fail_kinds = kinds;
+    fail_countdown = n;
+    fail_once = once;
+    scenario(pool);
+    failed = once ? fail_kinds == NOTHING : fail_countdown < 0;
+    fail_kinds = NOTHING;
+    scenario(pool);
+    extent_trim(pool);
+    ck_assert_msg(address_space() == before, "call %ld of kinds %d failed: %zu bytes of address space lost", n, kinds,
+                  address_space() - before);
+    ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
+    ck_assert_uint_eq(counters[EXTENT_RESERVED], 0);
+    ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+    ck_assert_uint_eq(counters[EXTENT_OWN], 0);
+  }
+  ck_assert_int_gt(n, 3);
+}
+
+START_TEST(any_system_call_may_fail)
+{
+  fail_each_call(G, EVERYTHING, true);
+  fail_each_call(EXTENT_HUGE, EVERYTHING, true);
+  half_mremap = true;
+  fail_each_call(G, MREMAP, true);
+}
+END_TEST
+
+START_TEST(any_kind_of_call_may_keep_failing)
+{
+  fail_each_call(G, MMAP, false);
+  fail_each_call(G, MPROTECT, false);
+  fail_each_call(G, MREMAP, false);
+  fail_each_call(G, MADVISE, false);
+  half_mremap = true;
+  fail_each_call(G, MREMAP, false);
+}
+END_TEST
+
+/* Threads exchange blocks through shared slots: each was filled by whichever thread put it there. */
+enum { SLOTS = 256 };
+
+struct churn {
+  struct extent_pool *pool;
+  char *slot[SLOTS];
+  bool stop;
+  unsigned rounds;
+};
+
+static void *churn(void *argument)
+{
+  struct churn *work = argument;
+  unsigned state = (unsigned)(uintptr_t)&state;
+  for (unsigned i = 0; i < work->rounds && !__atomic_load_n(&work->stop, __ATOMIC_RELAXED); i++) {
+    unsigned r = draw(&state);
+    size_t size = r % 97 == 0 ? 20 * MIB : r % 7 == 0 ? 512 * KIB : (1 + r % 4) * G;
+    hak_block block = extent_alloc(work->pool, size, r % 11 == 0 ? EXTENT_HUGE : G);
+    ck_assert(!(hak_block_flags(block) & HAK_ZEROED) || zero(block.base, 4096));
+    if (r % 5 == 0) {
+      hak_block grown = extent_resize(work->pool, block.base, hak_block_capacity(block), size * 2, G);
+      block = grown.base != NULL ? grown : block;
+    }
+    size_t *mine = block.base;
+    fill(block.base, 4096, r);
+    mine[1] = r;
+    mine[2] = hak_block_capacity(block);
+    size_t *theirs = __atomic_exchange_n((size_t **)(void *)&work->slot[r % SLOTS], mine, __ATOMIC_ACQ_REL);
+    if (theirs != NULL) {
+      ck_assert(filled((char *)theirs, 4096, (unsigned)theirs[1]));
+      extent_free(work->pool, theirs, theirs[2]);
+    }
+  }
+  return NULL;
+}
+
+static void start_churn(struct churn *work, size_t unit, unsigned rounds, pthread_t *threads, unsigned count)
+{
+  memset(work, 0, sizeof *work);
+  work->pool = new_pool(64 * MIB, unit);
+  work->rounds = rounds;
+  for (unsigned i = 0; i < count; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, churn, work), 0);
+  }
+}
+
+static void end_churn(struct churn *work, pthread_t *threads, unsigned count)
+{
+  for (unsigned i = 0; i < count; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  for (unsigned i = 0; i < SLOTS; i++) {
+    size_t *block = (size_t *)(void *)work->slot[i];
+    if (block != NULL) {
+      ck_assert(filled((char *)block, 4096, (unsigned)block[1]));
+      extent_free(work->pool, block, block[2]);
+    }
+  }
+  extent_trim(work->pool);
+  ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 0);
+}
+
+START_TEST(eight_threads)
+{
+  static struct churn work;
+  pthread_t threads[8];
+  start_churn(&work, _i == 0 ? G : EXTENT_HUGE, 4000, threads, 8);
+  end_churn(&work, threads, 8);
+}
+END_TEST
+
+START_TEST(fork_while_threads_allocate)
+{
+  static struct churn work;
+  pthread_t threads[4];
+  start_churn(&work, G, UINT32_MAX, threads, 4);
+  for (int i = 0; i < 100; i++) {
+    extent_fork_prepare(work.pool);
+    pid_t child = fork();
+    if (child == 0) {
+      extent_fork_child(work.pool);
+      for (unsigned j = 0; j < 50; j++) {
+        hak_block block = extent_alloc(work.pool, (1 + j % 20) * G, G);
+        fill(block.base, 4096, j);
+        extent_free(work.pool, block.base, hak_block_capacity(block));
+      }
+      _exit(0);
+    }
+    extent_fork_parent(work.pool);
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+  }
+  __atomic_store_n(&work.stop, true, __ATOMIC_RELAXED);
+  end_churn(&work, threads, 4);
+}
+END_TEST
+
+int main(void)
+{
+  Suite *suite = suite_create("extent");
+  TCase *tests = tcase_create("extent");
+  tcase_set_timeout(tests, 60);
+  tcase_add_test(tests, first_fit);
+  tcase_add_test(tests, alignment);
+  tcase_add_test(tests, many_blocks_in_random_order);
+  tcase_add_test(tests, zeroed_only_when_released);
+  tcase_add_test(tests, resize_in_place);
+  tcase_add_test(tests, resize_by_moving);
+  tcase_add_test(tests, moves_are_bounded);
+  tcase_add_test(tests, split_or_locked_blocks_are_not_moved);
+  tcase_add_test(tests, own_mapping);
+  tcase_add_test(tests, empty_arenas_are_unmapped);
+  tcase_add_test(tests, huge_units);
+  tcase_add_test(tests, late_unmapping);
+  tcase_add_test(tests, limited_address_space);
+  tcase_add_test(tests, any_system_call_may_fail);
+  tcase_add_test(tests, any_kind_of_call_may_keep_failing);
+  tcase_add_loop_test(tests, eight_threads, 0, 2);
+  tcase_add_test(tests, fork_while_threads_allocate);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hakmem.c - the `hakmem` command: chooses the subcommand. Owns the help text.
+ */
+#include "tool.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: hakmem run [-c INI] [-o key=value]... [--stats[=text|json|prometheus]] [--] PROGRAM [ARGUMENT]...\n"
+    "       hakmem check [-o key=value]... [INI]\n"
+    "       hakmem plugins [DIRECTORY|FILE.so]...\n"
+    "       hakmem plugins --check [-o key=value]... FILE.so\n"
+    "       hakmem stat [--json|--prometheus] [--watch[=SECONDS]] PID\n"
+    "       hakmem set [-t SECONDS] PID key=value\n"
+    "       hakmem --version | --help\n"
+    "\n"
+    "run      runs a program whose memory hakmem manages\n"
+    "  -c, --config INI         configuration, instead of $HAKMEM_CONF\n"
+    "  -o, --option key=value   one setting, such as core.hardening=full; goes before everything else\n"
+    "      --stats[=FORMAT]     statistics on standard error when the program has ended\n"
+    "check    validates a configuration and prints what is in force; status 1 when there are mistakes\n"
+    "plugins  lists plugins with their options and counters; --check runs the conformance checks on one\n"
+    "stat     prints the statistics of a running or stopped process\n"
+    "      --watch[=SECONDS]    one line of rates every second, until the process ends\n"
+    "set      changes a live option of a running process\n"
+    "  -t, --timeout SECONDS    how long to wait for the answer (2)\n"
+    "\n"
+    "Manual: hakmem(1), hakmem.ini(5), hakmem-plugin(7).\n";
+
+int main(int argc, char **argv)
+{
+  static const struct {
+    const char *name;
+    int (*command)(int argc, char **argv);
+  } commands[] = {
+      {"run", run_command},   {"check", check_command}, {"plugins", plugins_command},
+      {"stat", stat_command}, {"set", set_command},     {"--inside-workout", workout_inside},
+  };
+
+  if (argc < 2) {
+    fputs(help, stderr);
+    return TOOL_USAGE;
+  }
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    if (strcmp(argv[1], commands[i].name) == 0) {
+      argv[1] = tool_text("hakmem: %s", commands[i].name);
+      return commands[i].command(argc - 1, argv + 1);
+    }
+  }
+  if (strcmp(argv[1], "--inside-check") == 0) {
+    return check_inside();
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    puts("hakmem " PACKAGE_VERSION);
+    return 0;
+  }
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    fputs(help, stdout);
+    return 0;
+  }
+  tool_usage("unknown command %s", argv[1]);
+}
