@@ -130,18 +130,20 @@ int hak_stats(struct hak_totals *totals)
 
 struct target {
   int fd;
-  bool good;
+  int error; /* the first errno code; 0 */
 };
 
 static void to_fd(void *context, const char *text, size_t size)
 {
   struct target *target = context;
-  target->good = target->good && hki_write(target->fd, text, size);
+  if (target->error == 0) {
+    target->error = hki_write(target->fd, text, size);
+  }
 }
 
 int hak_stats_write(int fd, const char *format)
 {
-  struct target target = {.fd = fd, .good = true};
+  struct target target = {.fd = fd};
   struct hki_snapshot *snapshot = take_snapshot();
   if (snapshot == NULL) {
     errno = ENOMEM;
@@ -149,8 +151,8 @@ int hak_stats_write(int fd, const char *format)
   }
   int result = hki_report_write(snapshot, format, (long)getpid(), to_fd, &target);
   drop_snapshot(snapshot);
-  if (result != 0 || !target.good) {
-    errno = result != 0 ? EINVAL : EIO;
+  if (result != 0 || target.error != 0) {
+    errno = result != 0 ? EINVAL : target.error;
     return -1;
   }
   return 0;
@@ -158,7 +160,7 @@ int hak_stats_write(int fd, const char *format)
 
 int hak_config_write(int fd)
 {
-  struct target target = {.fd = fd, .good = true};
+  struct target target = {.fd = fd};
   hki_control_take();
   hki_option_list(to_fd, &target);
   hki_control_release();

@@ -3,7 +3,8 @@
  * foreign.c - owns the decision whether a strange pointer is libc's. Cold: system calls are allowed here.
  *
  * What glibc's allocator keeps in front of a chunk (malloc/malloc.c, "Chunks"): the word before the block is its size with three
- * flag bits: 1 previous in use, 2 mapped on its own, 4 in an arena other than the main one.
+ * flag bits: 1 previous in use, 2 mapped on its own, 4 in an arena other than the main one. The chunk behind a live one, or the
+ * top of the heap, has the first flag set.
  */
 #define _GNU_SOURCE
 #include "foreign.h"
@@ -17,7 +18,7 @@
 #include "os.h"
 #include "settings.h"
 
-enum { MAPPED = 2, OTHER_ARENA = 4, FLAGS = 7, PAGE = 4096, SMALLEST = 32 };
+enum { PREVIOUS_USED = 1, MAPPED = 2, OTHER_ARENA = 4, FLAGS = 7, PAGE = 4096, SMALLEST = 32 };
 #define HEAP_BYTES ((uintptr_t)64 << 20) /* alignment of the pieces of other arenas */
 
 /* Advice that changes nothing asks the kernel whether there is a mapping; strict sandboxes know madvise, but not mincore. */
@@ -47,6 +48,10 @@ static bool plausible(uintptr_t at)
     size_t before = *(const uint64_t *)(at - 16);
     return !in_brk && (at - HKI_ALIGN - before) % PAGE == 0 && (before + bytes) % PAGE == 0;
   }
+  uintptr_t next = at - HKI_ALIGN + bytes;
+  if ((in_brk ? next + HKI_ALIGN > brk : !is_mapped(next + 8)) || (*(const uint64_t *)(next + 8) & PREVIOUS_USED) == 0) {
+    return false;
+  }
   if (head & OTHER_ARENA) {
     /* Its piece of the arena starts with the arena's address, and holds the whole chunk. */
     uintptr_t heap = at & ~(HEAP_BYTES - 1);
@@ -56,13 +61,13 @@ static bool plausible(uintptr_t at)
     uintptr_t arena = *(const uintptr_t *)heap;
     return arena % HKI_ALIGN == 0 && arena != 0 && is_mapped(arena);
   }
-  return in_brk && at - HKI_ALIGN + bytes <= brk;
+  return in_brk;
 }
 
 HKI_COLD bool hki_foreign_is_libc(const char *func, const void *pointer)
 {
-  if (hki_settings.foreign == HKI_FOREIGN_ABORT || !plausible((uintptr_t)pointer)) {
-    hki_die("%s(%p): not memory of hakmem", func, pointer);
+  if (HKI_LOAD(&hki_settings.foreign) == HKI_FOREIGN_ABORT || !plausible((uintptr_t)pointer)) {
+    return false;
   }
   static bool told;
   if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED)) {

@@ -9,8 +9,8 @@
 #include "base.h"
 
 /*
- * True when the pointer may be handed to libc: the setting allows it, and it looks like a block of libc's heap. Otherwise the
- * call does not return: one line names it, and the process aborts. The first such pointer is announced in one line.
+ * True when the pointer may be handed to libc: the setting allows it, and it looks like a live block of libc's heap. The first
+ * such pointer is announced in one line.
  */
 bool hki_foreign_is_libc(const char *func, const void *pointer);
 

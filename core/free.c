@@ -21,16 +21,23 @@ HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thr
     hki_byte_release(thread, block);
     return;
   }
-  hki_misuse(func, block, entry);
+  hki_free_slow(block, entry, func);
 }
 
-/* Misuse when the core knows something of the granule; else the block may be libc's. */
+/*
+ * True when no live block of ours is at or around the pointer and libc may have it: also in a granule of ours, since boot and the
+ * malloc backend share libc's heap with libraries that are bound to libc. Otherwise it is misuse, and the call does not return.
+ */
 static HKI_COLD bool is_foreign(const char *func, const void *block, hki_entry entry)
 {
-  if (hki_entry_kind(entry) != HKI_NONE || hki_pagemap_enclosing((uintptr_t)block) != NULL) {
-    hki_misuse(func, block, entry);
+  bool known = hki_entry_kind(entry) != HKI_NONE && hki_entry_kind(entry) != HKI_STARTS;
+  if (!known && !hki_in_live_block(block) && hki_foreign_is_libc(func, block)) {
+    return true;
   }
-  return hki_foreign_is_libc(func, block);
+  if (hki_entry_kind(entry) == HKI_NONE && !hki_in_live_block(block)) {
+    hki_die("%s(%p): not memory of hakmem", func, block);
+  }
+  hki_misuse(func, block, entry);
 }
 
 static bool is_boot_block(const void *block, hki_entry entry)
@@ -60,10 +67,11 @@ static void free_own(struct hki_thread *thread, void *block, hki_entry entry, co
     hki_front_free(thread, block, entry, func);
     break;
   case HKI_STARTS:
-    if ((uintptr_t)block % HKI_ALIGN != 0 || !hki_starts_clear(hki_entry_record(entry), (uintptr_t)block)) {
-      hki_misuse(func, block, entry);
+    if ((uintptr_t)block % HKI_ALIGN == 0 && hki_starts_clear(hki_entry_record(entry), (uintptr_t)block)) {
+      hki_byte_release(thread, block);
+    } else if (is_foreign(func, block, entry)) {
+      hki_foreign_free(block);
     }
-    hki_byte_release(thread, block);
     break;
   case HKI_PAGE_BLOCK:
     hki_page_free(thread, block, entry, func);

@@ -26,6 +26,20 @@ static void host_log(const struct hak_host *host, const char *text)
   hki_say("%s: %s", host->name, text);
 }
 
+/*
+ * "The next one in link order" may come back as our own, where another library replaces dlsym and so asks on its own behalf. libc's
+ * is then the one that is certainly not ours.
+ */
+static void *not_ours(void *found, const char *symbol)
+{
+  Dl_info ours, its;
+  if (found != NULL && dladdr(&hakmem_root, &ours) != 0 && dladdr(found, &its) != 0 && ours.dli_fbase == its.dli_fbase) {
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    found = libc != NULL ? dlsym(libc, symbol) : NULL;
+  }
+  return found;
+}
+
 static void *host_symbol(const struct hak_host *host, const char *library, const char *symbol)
 {
   void *handle = RTLD_NEXT;
@@ -37,7 +51,7 @@ static void *host_symbol(const struct hak_host *host, const char *library, const
       return NULL;
     }
   }
-  void *found = dlsym(handle, symbol);
+  void *found = not_ours(dlsym(handle, symbol), symbol);
   if (found == NULL) {
     hki_say("%s: found no %s in %s", host->name, symbol, library != NULL ? library : "the libraries after libhakmem");
   }

@@ -95,7 +95,7 @@ void hki_append(struct hki_text *text, const char *format, ...)
   va_end(args);
 }
 
-bool hki_write(int fd, const char *data, size_t size)
+int hki_write(int fd, const char *data, size_t size)
 {
   int saved = errno;
   while (size > 0) {
@@ -104,14 +104,15 @@ bool hki_write(int fd, const char *data, size_t size)
       continue;
     }
     if (n <= 0) {
+      int code = n < 0 ? errno : EIO;
       errno = saved;
-      return false;
+      return code;
     }
     data += n;
     size -= (size_t)n;
   }
   errno = saved;
-  return true;
+  return 0;
 }
 
 static void say(const char *format, va_list args)

@@ -28,7 +28,7 @@ void hki_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same, then SIGABRT. For misuse of the interface by the program: there is no way to go on. */
 _Noreturn void hki_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Writes all of it, through interruptions and short writes. False when the descriptor refuses. */
-bool hki_write(int fd, const char *data, size_t size);
+/* Writes all of it, through interruptions and short writes. 0, or the errno code with which the descriptor refuses. */
+int hki_write(int fd, const char *data, size_t size);
 
 #endif

@@ -6,37 +6,55 @@
 #include "front.h"
 #include "span.h"
 
-static _Noreturn void inside(const char *func, const void *pointer, size_t size, uintptr_t start, const char *backend)
+struct place {
+  uintptr_t start;
+  size_t size; /* requested */
+  const char *backend;
+};
+
+/* The live page block or byte block around an address. */
+static bool find(uintptr_t at, struct place *place)
 {
-  hki_die("%s(%p): inside a live block of %lu bytes at %p (backend %s)", func, pointer, (unsigned long)size, (void *)start,
-          backend);
+  const struct hki_span *span = hki_pagemap_enclosing(at);
+  if (span != NULL) {
+    *place = (struct place){span->base, span->requested, hki_backends[span->backend].name};
+    return true;
+  }
+  uintptr_t start = hki_starts_below(at);
+  if (start != 0) {
+    const struct hki_header *header = hki_header((void *)start);
+    *place = (struct place){start, hki_header_size(header), hki_header_backend(header)->name};
+    return at == start || at < start + place->size;
+  }
+  return false;
+}
+
+HKI_COLD bool hki_in_live_block(const void *pointer)
+{
+  struct place place;
+  return find((uintptr_t)pointer, &place);
 }
 
 HKI_COLD _Noreturn void hki_misuse(const char *func, const void *pointer, hki_entry entry)
 {
   uintptr_t at = (uintptr_t)pointer;
+  struct place place = {0};
+  bool found;
   if (at % HKI_ALIGN != 0) {
     hki_die("%s(%p): not aligned to 16 bytes", func, pointer);
   }
   if (hki_entry_kind(entry) == HKI_CLASS || hki_entry_kind(entry) == HKI_CLASS_FULL) {
     const struct hki_span *span = hki_entry_record(entry);
-    uintptr_t start = at - (at - span->base) % span->object_bytes;
-    if (start != at && (span->starts == NULL || hki_front_valid((void *)start, entry))) {
-      inside(func, pointer, span->object_bytes, start, hki_backends[span->backend].name);
-    }
-    hki_die("%s(%p): already freed, or never allocated", func, pointer);
+    place.start = at - (at - span->base) % span->object_bytes;
+    place.size = span->object_bytes;
+    place.backend = hki_backends[span->backend].name;
+    found = span->starts == NULL || hki_front_valid((void *)place.start, entry);
+  } else {
+    found = find(at, &place);
   }
-  const struct hki_span *span = hki_pagemap_enclosing(at);
-  if (span != NULL && span->base != at) {
-    inside(func, pointer, span->requested, span->base, hki_backends[span->backend].name);
-  }
-  uintptr_t start = hki_starts_below(at);
-  if (start != 0 && start != at) {
-    const struct hki_header *header = hki_header((void *)start);
-    size_t size = hki_header_size(header);
-    if (at < start + size) {
-      inside(func, pointer, size, start, hki_header_backend(header)->name);
-    }
+  if (found && place.start != at) {
+    hki_die("%s(%p): inside a live block of %lu bytes at %p (backend %s)", func, pointer, (unsigned long)place.size,
+            (void *)place.start, place.backend);
   }
   hki_die("%s(%p): already freed, or never allocated", func, pointer);
 }

@@ -10,6 +10,9 @@
 /* `func` was called with a pointer that is no live block, although its granule is (or was) ours. Says what it is and aborts. */
 _Noreturn void hki_misuse(const char *func, const void *pointer, hki_entry entry);
 
+/* True when the address lies in a live page block or byte block, the first byte included. For messages only: slow. */
+bool hki_in_live_block(const void *pointer);
+
 /* Backend `name` handed out memory that is live, or does not belong to it. Aborts. */
 _Noreturn void hki_broken(const char *name, const void *pointer);
 

@@ -28,13 +28,13 @@ static uid_t library_owner(void)
 static bool good(const struct stat *st, const char **found, const char **expected)
 {
   if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != library_owner()) {
-    *found = "another owner";
+    *found = "it owned by another user";
     *expected = "it, and the directories above it, to belong to root, to you, or to the owner of libhakmem";
     return false;
   }
   /* In a directory with the sticky bit (/tmp) others can add files, but not replace ours. */
   if ((st->st_mode & S_IWOTH) != 0 && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0)) {
-    *found = S_ISDIR(st->st_mode) ? "a directory that others may write to" : "a file that others may write to";
+    *found = S_ISDIR(st->st_mode) ? "a directory writable by others" : "a file writable by others";
     *expected = "no write permission for others on it and the directories above it";
     return false;
   }

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 # counters.sh - the totals equal the calls made, through malloc and through hak_malloc; the reports parse and add up.
 . "$(dirname "$0")/lib.sh"
-export LIB PLUGINS
 make_inis
 build direct "$TESTS/counters.c" -DDIRECT -Wl,--no-as-needed -L"$TOP_BUILDDIR/.libs" -lhakmem -Wl,-rpath,"$TOP_BUILDDIR/.libs"
 build counters "$TESTS/counters.c"

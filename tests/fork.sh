@@ -16,7 +16,6 @@ beside() {
   env LD_PRELOAD="$order" HAKMEM_CONF="$ini" HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on" "$@"
 }
 export -f beside
-export PLUGINS
 
 for ini in "${INIS[@]}"; do
   conf=$(label "$ini")

@@ -13,7 +13,7 @@ PLUGINS=$TOP_BUILDDIR/plugins/.libs
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-test.XXXXXX") || exit 99
 trap 'rm -rf "$WORK"' EXIT
 unset HAKMEM_CONF HAKMEM_SET HAKMEM_VERBOSE LD_PRELOAD LD_LIBRARY_PATH
-export LC_ALL=C
+export LC_ALL=C LIB PLUGINS WORK
 
 passed=0 failed=0 skipped=0
 

@@ -13,7 +13,6 @@ limited() { # KIB INI SETTINGS COMMAND...
   under "$@"
 }
 export -f limited
-export LIB PLUGINS
 
 for ini in "${INIS[@]}"; do
   conf=$(label "$ini")

@@ -48,6 +48,15 @@ static void misuse_middle(char *block)
   free(block + size / 32 * 16);
 }
 
+/* The bytes before the pointer look like the head of one of glibc's chunks. */
+static void misuse_forged(char *block)
+{
+  for (size_t at = 0; at + 8 <= size && at < (1U << 20); at += 8) {
+    memcpy(block + at, &(uint64_t){0x31}, 8);
+  }
+  misuse_middle(block);
+}
+
 static void misuse_misaligned(char *block)
 {
   announce("free", block + 8, "not aligned to 16 bytes");
@@ -170,6 +179,7 @@ static const struct {
 } kinds[] = {{"double", misuse_double},
              {"interior", misuse_interior},
              {"middle", misuse_middle},
+             {"forged", misuse_forged},
              {"misaligned", misuse_misaligned},
              {"realloc-freed", misuse_realloc_freed},
              {"realloc-interior", misuse_realloc_interior},

@@ -52,7 +52,7 @@ for ini in "${INIS[@]}"; do
   done
   # The default: libc is only offered what can be libc's, so nothing of ours gets there.
   for size in 64 65536 2097152 209715200; do
-    for kind in double interior middle misaligned; do
+    for kind in double interior middle forged misaligned; do
       mistake "$conf, defaults, $size bytes: $kind" "$ini" "" "$kind" "$size" "$(backend_of "$conf" "$size")"
     done
   done

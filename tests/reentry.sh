@@ -15,15 +15,16 @@ preloading() { # LIBRARIES INI COMMAND...
   env LD_PRELOAD="$1" HAKMEM_CONF="$2" HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on" "${@:3}"
 }
 export -f preloading
-export LIB PLUGINS
 
 for ini in "${INIS[@]}"; do
   conf=$(label "$ini")
   collect "$conf, hooks first" 60 preloading "$WORK/hooks.so:$LIB" "$ini" "$WORK/reentry" hooked
   collect "$conf, hooks last" 60 preloading "$LIB:$WORK/hooks.so" "$ini" "$WORK/reentry" hooked
+  # mimalloc calls the hooked mmap, so a malloc arrives inside a callback: served all the same, and said once.
+  allowed=$([ "$conf" = library ] && echo 'allocates inside a callback' || echo '^$')
   for order in "$WORK/hooks.so:$LIB" "$LIB:$WORK/hooks.so"; do
     is "$conf, hooked shell" "$(timeout 60 bash -c 'preloading "$@"' - "$order" "$ini" \
-      bash -c 'printf "%s\n" b a | sort | tr "\n" -' 2>&1)" "a-b-"
+      bash -c 'printf "%s\n" b a | sort | tr "\n" -' 2>&1 | grep -v "$allowed")" "a-b-"
   done
   collect "$conf, linked only" 60 preloading "" "$ini" "$WORK/linked" linked
   collect "$conf, linked and preloaded" 60 under "$ini" "" "$WORK/linked" linked

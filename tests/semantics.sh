@@ -13,5 +13,4 @@ collect "hakmem, hardening off" 300 under "$WORK/ini/hakmem.ini" "core.hardening
 collect "mixed, hardening full" 300 under "$WORK/ini/mixed.ini" "core.hardening=full" "$WORK/semantics"
 collect "hugepage, mode hugetlb" 300 under "$WORK/ini/hugepage.ini" "backend.hugepage.mode=hugetlb" "$WORK/semantics"
 collect "mmap, arena 4M" 300 under "$WORK/ini/mmap.ini" "backend.mmap.arena=4M" "$WORK/semantics"
-collect "hakmem, syscalls basic" 300 under "$WORK/ini/hakmem.ini" "core.syscalls=basic" "$WORK/semantics"
 finish

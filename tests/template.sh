@@ -21,7 +21,6 @@ cflags=$(pkg-config --cflags hakmem | sed "s|-I/|-I$root/|g")
 plugindir=$root$(pkg-config --variable=plugindir hakmem)
 LIB=$root$(pkg-config --variable=libdir hakmem)/libhakmem.so
 PLUGINS=$plugindir
-export LIB PLUGINS
 like "hakmem.pc names a version" "$(pkg-config --modversion hakmem)" '[0-9]+\.[0-9]+\.[0-9]+.*'
 is "hakmem.pc names the plugin directory" "$([ -d "$plugindir" ] && echo there)" there
 
@@ -74,7 +73,6 @@ reporting() { # INI SETTINGS COMMAND...
   under "$1" "stats.exit=json;stats.pid=0;stats.file=$WORK/report.json;$2" "${@:3}"
 }
 export -f reporting
-export WORK
 
 for hardening in off basic full; do
   collect "class template, hardening $hardening" 120 under "$WORK/class.ini" "core.hardening=$hardening" "$WORK/semantics"

@@ -29,7 +29,7 @@
 
 /* ---- the host -------------------------------------------------------------------------------------------------------- */
 
-enum { NOTHING, MMAP = 1, MUNMAP = 2, MPROTECT = 4, MREMAP = 8, MADVISE = 16, EVERYTHING = 31 };
+enum { NOTHING, MMAP = 1, MUNMAP = 2, MPROTECT = 4, MREMAP = 8, MADVISE = 16, META = 32, EVERYTHING = 63 };
 
 static char meta[8 * 1024 * 1024] __attribute__((aligned(4096)));
 static size_t meta_used;
@@ -38,7 +38,7 @@ static int fail_kinds;      /* calls of these kinds fail ... */
 static long fail_countdown; /* ... once this many have succeeded; and if fail_once, only one */
 static bool fail_once;
 static bool half_mremap; /* a fixed mremap unmaps its target before it fails */
-static unsigned calls[32];
+static unsigned calls[64];
 
 static bool failing(int kind)
 {
@@ -91,16 +91,13 @@ static long os_madvise(void *addr, size_t length, int advice)
 static void *meta_alloc(const hak_host *host, size_t size, size_t align)
 {
   (void)host;
+  if (failing(META)) {
+    return NULL;
+  }
   size_t at = (meta_used + align - 1) & ~(align - 1);
   ck_assert_uint_le(at + size, sizeof meta);
   meta_used = at + size;
   return meta + at;
-}
-
-static void log_line(const hak_host *host, const char *text)
-{
-  (void)host;
-  fprintf(stderr, "%s\n", text);
 }
 
 static void lock_wait(const hak_host *host, hak_lock *lock)
@@ -124,7 +121,6 @@ static const hak_host host = {.struct_size = sizeof(hak_host),
                               .counters = counters,
                               .page_size = 4096,
                               .meta_alloc = meta_alloc,
-                              .log = log_line,
                               .lock_wait = lock_wait};
 
 static struct extent_pool *new_pool(size_t arena, size_t unit)
@@ -147,7 +143,6 @@ static char *take(struct extent_pool *pool, size_t size)
   hak_block block = extent_alloc(pool, size, G);
   ck_assert_ptr_nonnull(block.base);
   ck_assert_uint_eq((uintptr_t)block.base % G, 0);
-  ck_assert_uint_ge(hak_block_capacity(block), size);
   return block.base;
 }
 
@@ -202,11 +197,6 @@ static unsigned mappings(const char *from, size_t size, size_t *bytes)
   return count;
 }
 
-static unsigned all_mappings(void)
-{
-  return mappings(NULL, SIZE_MAX, NULL);
-}
-
 static size_t address_space(void)
 {
   size_t bytes = 0;
@@ -243,13 +233,13 @@ START_TEST(alignment)
   struct extent_pool *pool = new_pool(64 * MIB, G);
   size_t before = address_space();
   for (size_t align = G; align <= GIB; align *= 2) {
-    hak_block pad = extent_alloc(pool, G, G);
+    char *pad = take(pool, G);
     hak_block block = extent_alloc(pool, 3 * G, align);
     ck_assert_ptr_nonnull(block.base);
     ck_assert_uint_eq((uintptr_t)block.base % align, 0);
     fill(block.base, 3 * G, 1);
     extent_free(pool, block.base, hak_block_capacity(block));
-    extent_free(pool, pad.base, hak_block_capacity(pad));
+    extent_free(pool, pad, G);
   }
   ck_assert_ptr_null(extent_alloc(pool, SIZE_MAX - 5, G).base);
   ck_assert_ptr_null(extent_alloc(pool, PTRDIFF_MAX, G).base);
@@ -264,13 +254,13 @@ START_TEST(many_blocks_in_random_order)
   enum { N = 200000 };
   static char *block[N];
   struct extent_pool *pool = new_pool(GIB, G);
-  unsigned before = all_mappings(), state = 1;
+  unsigned before = mappings(NULL, SIZE_MAX, NULL), state = 1;
   for (unsigned i = 0; i < N; i++) {
     block[i] = take(pool, G);
     block[i][(i % 16) * 4096] = (char)i;
   }
   ck_assert_uint_eq(counters[EXTENT_RESERVED], 13 * GIB);
-  ck_assert_uint_lt(all_mappings(), before + 100);
+  ck_assert_uint_lt(mappings(NULL, SIZE_MAX, NULL), before + 100);
   for (unsigned i = N; i-- > 1;) {
     unsigned j = draw(&state) % (i + 1);
     char *swap = block[i];
@@ -280,7 +270,7 @@ START_TEST(many_blocks_in_random_order)
   for (unsigned i = 0; i < N / 2; i++) {
     extent_free(pool, block[i], G);
   }
-  ck_assert_uint_lt(all_mappings(), before + 100);
+  ck_assert_uint_lt(mappings(NULL, SIZE_MAX, NULL), before + 100);
   for (unsigned i = 0; i < N / 2; i++) { /* churn at half occupancy, with sizes that have to be searched for */
     unsigned j = draw(&state) % (N / 2);
     hak_block larger = extent_alloc(pool, (1 + j % 8) * G, G);
@@ -290,7 +280,7 @@ START_TEST(many_blocks_in_random_order)
   for (unsigned i = N / 2; i < N; i++) {
     extent_free(pool, block[i], G);
   }
-  ck_assert_uint_lt(all_mappings(), before + 100);
+  ck_assert_uint_lt(mappings(NULL, SIZE_MAX, NULL), before + 100);
   ck_assert_uint_eq(counters[EXTENT_RESERVED], GIB); /* one spare */
   ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
   ck_assert_uint_lt(calls[MPROTECT], 13 * 40);
@@ -356,7 +346,6 @@ START_TEST(resize_in_place)
   ck_assert(zero(b, G));
   ck_assert_ptr_null(extent_resize(pool, a, 2 * G, 3 * G, G).base); /* too small to be moved */
   ck_assert_ptr_null(extent_resize(pool, a, 2 * G, SIZE_MAX - 1, G).base);
-  ck_assert(filled(a, 2 * G, 7));
 }
 END_TEST
 
@@ -365,11 +354,10 @@ START_TEST(resize_by_moving)
   struct extent_pool *pool = new_pool(GIB, G);
   char *a = take(pool, MIB), *wall = take(pool, G);
   fill(a, MIB, 3);
-  unsigned before = all_mappings();
+  unsigned before = mappings(NULL, SIZE_MAX, NULL);
   hak_block block = extent_resize(pool, a, MIB, 3 * MIB, G);
   char *moved = block.base;
   ck_assert_ptr_nonnull(moved);
-  ck_assert_ptr_ne(moved, a);
   ck_assert_uint_eq((uintptr_t)moved % G, 0);
   ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
   ck_assert(filled(moved, MIB, 3));
@@ -377,7 +365,7 @@ START_TEST(resize_by_moving)
   ck_assert(!extent_in_arena(pool, moved));
   ck_assert_uint_eq(counters[EXTENT_MOVES], 1);
   ck_assert_uint_eq(counters[EXTENT_OWN], 1);
-  ck_assert_uint_le(all_mappings(), before + 1);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), before + 1);
 
   size_t covered = 0; /* the arena has no hole, and its granules serve again */
   ck_assert_uint_eq(mappings(a, GIB, &covered), 2);
@@ -399,7 +387,7 @@ START_TEST(resize_by_moving)
     size *= 2;
     fill(moved, size, 5);
   }
-  ck_assert_uint_le(all_mappings(), before + 1);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), before + 1);
   block = extent_resize(pool, moved, size, MIB, G);
   ck_assert_ptr_eq(block.base, moved);
   ck_assert_uint_eq(hak_block_capacity(block), MIB);
@@ -409,7 +397,7 @@ START_TEST(resize_by_moving)
   extent_free(pool, a, MIB);
   extent_free(pool, wall, G);
   ck_assert_uint_eq(counters[EXTENT_OWN], 0);
-  ck_assert_uint_le(all_mappings(), before);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), before);
 }
 END_TEST
 
@@ -418,27 +406,24 @@ START_TEST(moves_are_bounded)
   enum { N = 1200 };
   static char *block[N], *wall[N];
   struct extent_pool *pool = new_pool(GIB, G);
-  unsigned before = all_mappings(), refused = 0;
+  unsigned before = mappings(NULL, SIZE_MAX, NULL);
   for (unsigned i = 0; i < N; i++) {
     block[i] = take(pool, 4 * G);
     wall[i] = take(pool, G);
     fill(block[i], 4 * G, i);
   }
-  size_t capacity[N];
   for (unsigned i = 0; i < N; i++) {
     hak_block grown = extent_resize(pool, block[i], 4 * G, 8 * G, G);
-    refused += grown.base == NULL;
-    block[i] = grown.base == NULL ? block[i] : grown.base;
-    capacity[i] = grown.base == NULL ? 4 * G : 8 * G;
+    ck_assert_int_eq(grown.base != NULL, i < 1024);
+    block[i] = i < 1024 ? grown.base : block[i];
   }
-  ck_assert_uint_eq(refused, N - 1024);
-  ck_assert_uint_le(all_mappings(), before + 1024 + 10);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), before + 1024 + 10);
   for (unsigned i = 0; i < N; i++) {
     ck_assert(filled(block[i], 4 * G, i));
-    extent_free(pool, block[i], capacity[i]);
+    extent_free(pool, block[i], i < 1024 ? 8 * G : 4 * G);
     extent_free(pool, wall[i], G);
   }
-  ck_assert_uint_le(all_mappings(), before + 10);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), before + 10);
 }
 END_TEST
 
@@ -485,8 +470,13 @@ START_TEST(own_mapping)
   block = extent_resize(pool, block.base, 900 * MIB, 2 * MIB, G);
   ck_assert(filled(block.base, MIB, 9));
   ck_assert_uint_eq(address_space(), before + 2 * MIB);
+  fail_kinds = MUNMAP;
   extent_free(pool, block.base, 2 * MIB);
   ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
+  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 2 * MIB);
+  ck_assert(zero(block.base, MIB)); /* the pages went back all the same */
+  fail_kinds = NOTHING;
+  extent_trim(pool);
   ck_assert_uint_eq(address_space(), before);
 }
 END_TEST
@@ -554,26 +544,10 @@ START_TEST(huge_units)
   extent_free(pool, tail, EXTENT_HUGE + G);
   ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
 
-  tail = take(pool, G); /* shares a huge page: to own whole ones it has to move, or is refused */
-  hak_block refused = extent_resize(pool, take(pool, 8 * G), 8 * G, EXTENT_HUGE, EXTENT_HUGE);
-  ck_assert(refused.base == NULL || (uintptr_t)refused.base % EXTENT_HUGE == 0);
-}
-END_TEST
-
-START_TEST(late_unmapping)
-{
-  struct extent_pool *pool = new_pool(GIB, G);
-  size_t before = address_space();
-  hak_block block = extent_alloc(pool, 300 * MIB, G);
-  fill(block.base, MIB, 1);
-  fail_kinds = MUNMAP;
-  extent_free(pool, block.base, 300 * MIB);
-  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 300 * MIB);
-  ck_assert_uint_ge(address_space(), before + 300 * MIB);
-  ck_assert(zero(block.base, MIB)); /* the pages went back all the same */
-  fail_kinds = NOTHING;
-  extent_trim(pool);
-  ck_assert_uint_eq(address_space(), before);
+  take(pool, G);
+  tail = take(pool, 8 * G); /* shares a huge page; to own whole ones it has to move */
+  ck_assert_uint_eq((uintptr_t)extent_resize(pool, tail, 8 * G, EXTENT_HUGE, EXTENT_HUGE).base % EXTENT_HUGE, 0);
+  ck_assert_uint_eq(counters[EXTENT_MOVES], 1);
 }
 END_TEST
 
@@ -607,13 +581,13 @@ END_TEST
 /* A day in the life of a pool. Every step may fail; whatever it says, contents and accounts must agree with it. */
 static void scenario(struct extent_pool *pool)
 {
-  enum { N = 24 };
+  enum { N = 16 };
   struct {
     char *base;
     size_t capacity, filled;
   } live[N] = {0};
   for (unsigned i = 0; i < N; i++) {
-    size_t size = i % 8 == 7 ? 3 * MIB : i % 3 == 0 ? MIB : (1 + i % 5) * G;
+    size_t size = i % 8 == 7 ? 2 * MIB + G : (1 + i % 6) * G;
     hak_block block = extent_alloc(pool, size, i % 5 == 0 ? 2 * MIB : G);
     if (block.base == NULL) {
       continue;
@@ -625,7 +599,7 @@ static void scenario(struct extent_pool *pool)
     fill(block.base, live[i].filled, i);
   }
   for (unsigned i = 0; i < N; i++) {
-    size_t size = i % 2 == 0 ? live[i].capacity * 3 : live[i].capacity / 2 + 1;
+    size_t size = i % 2 == 0 || i == 7 ? live[i].capacity * 3 : live[i].capacity / 2 + 1;
     hak_block block = live[i].base == NULL ? HAK_NO_BLOCK : extent_resize(pool, live[i].base, live[i].capacity, size, G);
     if (block.base != NULL) {
       size_t capacity = hak_block_capacity(block);
@@ -669,26 +643,26 @@ static void fail_each_call(size_t unit, int kinds, bool once)
     ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
     ck_assert_uint_eq(counters[EXTENT_OWN], 0);
   }
-  ck_assert_int_gt(n, 3);
+  ck_assert_int_gt(n, 2);
 }
 
-START_TEST(any_system_call_may_fail)
+START_TEST(any_call_may_fail)
 {
+  half_mremap = _i == 1;
   fail_each_call(G, EVERYTHING, true);
+  ck_assert_uint_gt(counters[EXTENT_MOVES], 2); /* the last run had no failure, and went everywhere */
   fail_each_call(EXTENT_HUGE, EVERYTHING, true);
-  half_mremap = true;
-  fail_each_call(G, MREMAP, true);
 }
 END_TEST
 
 START_TEST(any_kind_of_call_may_keep_failing)
 {
-  fail_each_call(G, MMAP, false);
-  fail_each_call(G, MPROTECT, false);
-  fail_each_call(G, MREMAP, false);
-  fail_each_call(G, MADVISE, false);
   half_mremap = true;
-  fail_each_call(G, MREMAP, false);
+  for (int kind = MMAP; kind <= META; kind *= 2) {
+    if (kind != MUNMAP) { /* what cannot be unmapped for long is lost */
+      fail_each_call(G, kind, false);
+    }
+  }
 }
 END_TEST
 
@@ -794,26 +768,28 @@ END_TEST
 
 int main(void)
 {
+  const TTest *const once[] = {first_fit,
+                               alignment,
+                               many_blocks_in_random_order,
+                               zeroed_only_when_released,
+                               resize_in_place,
+                               resize_by_moving,
+                               moves_are_bounded,
+                               split_or_locked_blocks_are_not_moved,
+                               own_mapping,
+                               empty_arenas_are_unmapped,
+                               huge_units,
+                               limited_address_space,
+                               any_kind_of_call_may_keep_failing,
+                               fork_while_threads_allocate};
   Suite *suite = suite_create("extent");
   TCase *tests = tcase_create("extent");
   tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, first_fit);
-  tcase_add_test(tests, alignment);
-  tcase_add_test(tests, many_blocks_in_random_order);
-  tcase_add_test(tests, zeroed_only_when_released);
-  tcase_add_test(tests, resize_in_place);
-  tcase_add_test(tests, resize_by_moving);
-  tcase_add_test(tests, moves_are_bounded);
-  tcase_add_test(tests, split_or_locked_blocks_are_not_moved);
-  tcase_add_test(tests, own_mapping);
-  tcase_add_test(tests, empty_arenas_are_unmapped);
-  tcase_add_test(tests, huge_units);
-  tcase_add_test(tests, late_unmapping);
-  tcase_add_test(tests, limited_address_space);
-  tcase_add_test(tests, any_system_call_may_fail);
-  tcase_add_test(tests, any_kind_of_call_may_keep_failing);
+  for (size_t i = 0; i < sizeof once / sizeof *once; i++) {
+    tcase_add_test(tests, once[i]);
+  }
+  tcase_add_loop_test(tests, any_call_may_fail, 0, 2);
   tcase_add_loop_test(tests, eight_threads, 0, 2);
-  tcase_add_test(tests, fork_while_threads_allocate);
   suite_add_tcase(suite, tests);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_ENV);
