@@ -11,12 +11,24 @@
 #include "page.h"
 #include "route.h"
 
-/* The backend has nothing, or gave a block that cannot be recorded; the slow path tries what else there is. */
-static HKI_COLD void *retry(size_t size, struct hki_thread *thread, hak_block got)
+static void *dress(struct hki_thread *thread, uintptr_t block, size_t size)
 {
-  if (got.base != NULL) {
+  hki_header((void *)block)->tag = size << 16 | thread->direct->index;
+  hki_header((void *)block)->offset = HKI_ALIGN;
+  HKI_BUMP(&thread->direct_seat->tally.allocs, UINT64_C(1));
+  HKI_BUMP(&thread->direct_seat->tally.alloc_bytes, size);
+  return (void *)block;
+}
+
+/* The backend had nothing, or its block lies in a granule that is not entered yet. */
+static HKI_COLD void *dress_first(struct hki_thread *thread, uintptr_t block, size_t size)
+{
+  if (block != HKI_ALIGN) {
+    if (hki_byte_enter(block, thread->direct)) {
+      return dress(thread, block, size);
+    }
     hki_enter(thread->direct);
-    thread->direct->ops.free(thread->direct->self, &thread->direct_seat->slot, got.base, size + HKI_ALIGN);
+    thread->direct->ops.free(thread->direct->self, &thread->direct_seat->slot, (void *)(block - HKI_ALIGN), size + HKI_ALIGN);
     hki_leave(thread);
   }
   return hki_alloc_slow(size, HKI_ALIGN, 0, NULL);
@@ -25,21 +37,14 @@ static HKI_COLD void *retry(size_t size, struct hki_thread *thread, hak_block go
 HKI_SLOW void *hki_alloc_direct(size_t size, struct hki_thread *thread)
 {
   hki_enter(thread->direct);
-  hak_block got =
-      thread->direct->ops.alloc(thread->direct->self, &thread->direct_seat->slot, size + HKI_ALIGN, HKI_ALIGN);
+  hak_block got = thread->direct->ops.alloc(thread->direct->self, &thread->direct_seat->slot, size + HKI_ALIGN, HKI_ALIGN);
   hki_leave(thread);
   uintptr_t block = (uintptr_t)got.base + HKI_ALIGN;
   hki_entry entry = hki_pagemap_get_valid(block); /* none when the backend had nothing: nobody enters the first granule */
-  if (HKI_UNLIKELY((entry & HKI_STARTS) == 0) || HKI_UNLIKELY(!hki_starts_set(hki_entry_starts(entry), block))) {
-    if (got.base == NULL || !hki_byte_enter(block, thread->direct)) {
-      return retry(size, thread, got);
-    }
+  if (HKI_LIKELY((entry & HKI_STARTS) != 0) && HKI_LIKELY(hki_starts_set(hki_entry_starts(entry), block))) {
+    return dress(thread, block, size);
   }
-  hki_header((void *)block)->tag = size << 16 | thread->direct->index;
-  hki_header((void *)block)->offset = HKI_ALIGN;
-  HKI_BUMP(&thread->direct_seat->tally.allocs, UINT64_C(1));
-  HKI_BUMP(&thread->direct_seat->tally.alloc_bytes, size);
-  return (void *)block;
+  return dress_first(thread, block, size);
 }
 
 /* A plugin called malloc where it must not. Served, counted, told once for each plugin. */
@@ -74,6 +79,11 @@ static void *routed(struct hki_thread *thread, size_t size, size_t align, uint32
   void *block = backend->granularity == HAK_BYTE
                     ? hki_byte_alloc(thread, backend, size, align, arm, request)
                     : hki_page_alloc(thread, backend, size, align, arm, request, site);
+  struct hki_backend *last = hki_route.arm[arm].range[0].backend;
+  if (HKI_UNLIKELY(block == NULL) && backend != last) {
+    /* Address space or mappings are short; a wrapped malloc may still hold memory that was freed to it. */
+    block = hki_byte_alloc(thread, last, size, align, arm, request);
+  }
   if (block != NULL && size > HAK_CLASS_MAX) {
     hki_epoch_count(size, arm);
   }

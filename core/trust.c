@@ -3,11 +3,12 @@
 #define _GNU_SOURCE
 #include "trust.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,14 +16,31 @@
 #include "message.h"
 #include "os.h"
 
+#define MAPS "/proc/self/maps"
 enum { MAPS_BYTES = 1024 * 1024 };
 
+static int owner_of_ours(struct dl_phdr_info *info, size_t size, void *owner)
+{
+  struct stat st;
+  (void)size;
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    uintptr_t start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+    if (info->dlpi_phdr[i].p_type == PT_LOAD && (uintptr_t)&hakmem_root - start < info->dlpi_phdr[i].p_memsz) {
+      if (stat(info->dlpi_name, &st) == 0) {
+        *(uid_t *)owner = st.st_uid;
+      }
+      return 1;
+    }
+  }
+  return 0;
+}
+
+/* Not by dladdr, which compares the address with every symbol. */
 static uid_t library_owner(void)
 {
-  Dl_info info;
-  struct stat st;
-  bool known = dladdr(&hakmem_root, &info) != 0 && info.dli_fname != NULL && stat(info.dli_fname, &st) == 0;
-  return known ? st.st_uid : 0;
+  uid_t owner = 0;
+  (void)dl_iterate_phdr(owner_of_ours, &owner);
+  return owner;
 }
 
 static bool good(const struct stat *st, const char **found, const char **expected)
@@ -80,51 +98,77 @@ bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **fou
   return ok;
 }
 
-/* The "major:minor inode" column of the line in /proc/self/maps whose range contains the address. */
-static bool identity(const char *maps, uintptr_t address, const char **id, size_t *size)
+/* What the kernel says of the file behind a mapping. It need not be what stat says: overlay file systems differ. */
+struct identity {
+  uint64_t inode;
+  uint64_t device;
+};
+
+/* From Linux 6.11 one ioctl on /proc/self/maps answers for one address; the structure is in linux/fs.h from there on. */
+struct map_query {
+  uint64_t size, flags, address;
+  uint64_t start, end, vma_flags, page_size, offset, inode;
+  uint32_t device_major, device_minor, name_size, build_id_size;
+  uint64_t name, build_id;
+};
+#define MAP_QUERY _IOWR('f', 17, struct map_query)
+
+static bool ask_kernel(int maps, uintptr_t address, struct identity *id)
 {
-  for (const char *line = maps; *line != 0; line += strcspn(line, "\n"), line += *line == '\n') {
-    char *end;
-    uintptr_t low = strtoul(line, &end, 16);
-    uintptr_t high = strtoul(end + 1, &end, 16);
-    if (address < low || address >= high) {
-      continue;
+  struct map_query query = {.size = sizeof query, .address = address};
+  if (ioctl(maps, MAP_QUERY, &query) != 0) {
+    return false;
+  }
+  *id = (struct identity){query.inode, (uint64_t)query.device_major << 32 | query.device_minor};
+  return true;
+}
+
+/* The same from the text, for older kernels: "start-end perms offset major:minor inode path". */
+static bool ask_text(const char *maps, uintptr_t address, struct identity *id)
+{
+  for (const char *line = maps; *line != 0; line = strchrnul(line, '\n'), line += *line == '\n') {
+    char *at;
+    uintptr_t low = strtoul(line, &at, 16);
+    uintptr_t high = strtoul(at + 1, &at, 16);
+    if (address >= low && address < high) {
+      at = strchrnul(at + 1, ' ');                 /* behind the permissions */
+      (void)strtoul(at, &at, 16);                  /* offset */
+      uint64_t major = strtoul(at, &at, 16);
+      uint64_t minor = strtoul(at + 1, &at, 16);
+      *id = (struct identity){strtoul(at, &at, 10), major << 32 | minor};
+      return true;
     }
-    const char *at = end;
-    for (int column = 0; column < 2; column++) { /* permissions, offset */
-      at += strspn(at, " ");
-      at += strcspn(at, " \n");
-    }
-    at += strspn(at, " ");
-    *id = at;
-    at += strcspn(at, " \n");
-    at += strspn(at, " ");
-    at += strcspn(at, " \n");
-    *size = (size_t)(at - *id);
-    return true;
   }
   return false;
 }
 
+static bool same_mapping(int maps, uintptr_t a, uintptr_t b)
+{
+  struct identity x, y;
+  bool known = ask_kernel(maps, a, &x) && ask_kernel(maps, b, &y);
+  if (!known) {
+    long r = hki_os.mmap(NULL, MAPS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (hak_os_failed(r)) {
+      return false;
+    }
+    char *text = (char *)r;
+    known = hki_os.read_file(MAPS, text, MAPS_BYTES) > 0 && ask_text(text, a, &x) && ask_text(text, b, &y);
+    (void)hki_os.munmap(text, MAPS_BYTES);
+  }
+  return known && x.inode == y.inode && x.device == y.device;
+}
+
 bool hki_trust_is(const struct hki_trust *trust, const void *address)
 {
-  long r = hki_os.mmap(NULL, MAPS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (hak_os_failed(r)) {
-    return false;
+  int maps = open(MAPS, O_RDONLY | O_CLOEXEC);
+  if (maps >= 0 && trust->mapping != MAP_FAILED) {
+    bool same = same_mapping(maps, (uintptr_t)trust->mapping, (uintptr_t)address);
+    (void)close(maps);
+    return same;
   }
-  char *maps = (char *)r;
-  bool same;
-  if (trust->mapping != MAP_FAILED && hki_os.read_file("/proc/self/maps", maps, MAPS_BYTES) > 0) {
-    const char *a = NULL, *b = NULL;
-    size_t n = 0, m = 0;
-    same = identity(maps, (uintptr_t)trust->mapping, &a, &n) && identity(maps, (uintptr_t)address, &b, &m) && n == m &&
-           memcmp(a, b, n) == 0;
-  } else { /* no /proc: at least nobody has replaced the file until now */
-    struct stat then, now;
-    same = fstat(trust->fd, &then) == 0 && stat(trust->path, &now) == 0 && then.st_dev == now.st_dev && then.st_ino == now.st_ino;
-  }
-  (void)hki_os.munmap(maps, MAPS_BYTES);
-  return same;
+  /* No /proc: at least nobody has replaced the file until now. */
+  struct stat then, now;
+  return fstat(trust->fd, &then) == 0 && stat(trust->path, &now) == 0 && then.st_dev == now.st_dev && then.st_ino == now.st_ino;
 }
 
 void hki_trust_end(struct hki_trust *trust)

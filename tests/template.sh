@@ -38,7 +38,8 @@ for header in plugin hakmem; do
   is "$header.h is C++ as well" "$(echo "#include <hakmem/$header.h>" |
     ${CXX:-c++} -x c++ -std=c++11 -fsyntax-only -Wall -Wextra -Wpedantic $cflags - 2>&1)" ""
 done
-tool=$root$(pkg-config --variable=prefix hakmem)/bin/hakmem
+tool=$TOP_BUILDDIR/tools/hakmem
+[ -n "$root" ] || tool=$(pkg-config --variable=prefix hakmem)/bin/hakmem
 if [ -x "$tool" ]; then
   for name in template_class template_policy; do
     is "hakmem plugins --check $name" "$("$tool" plugins --check "$plugindir/$name.so" 2>&1 | grep -v '^ok')" ""
@@ -70,6 +71,7 @@ build fork "$TESTS/fork.c"
 build limits "$TESTS/limits.c"
 report() { python3 "$TESTS/report.py" get "$WORK/report.json" "$@" | tr '\n' ' '; }
 reporting() { # INI SETTINGS COMMAND...
+  rm -f "$WORK/report.json"
   under "$1" "stats.exit=json;stats.pid=0;stats.file=$WORK/report.json;$2" "${@:3}"
 }
 export -f reporting

@@ -277,6 +277,7 @@ START_TEST(many_blocks_in_random_order)
     ck_assert_uint_eq(hak_block_flags(larger), HAK_ZEROED);
     extent_free(pool, larger.base, hak_block_capacity(larger));
   }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 13 * GIB);
   for (unsigned i = N / 2; i < N; i++) {
     extent_free(pool, block[i], G);
   }
@@ -571,10 +572,26 @@ START_TEST(limited_address_space)
       ck_assert(filled(block[i], G, i));
       extent_free(pool, block[i], G);
     }
-    hak_block large = extent_alloc(pool, 150 * MIB, G); /* needs the space of the spare arena */
+    hak_block large = extent_alloc(pool, 220 * MIB, G); /* needs the space of the spare arena */
     ck_assert_ptr_nonnull(large.base);
     extent_free(pool, large.base, hak_block_capacity(large));
   }
+}
+END_TEST
+
+START_TEST(refused_commit)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *block = take(pool, 64 * MIB);
+  fail_kinds = MPROTECT;
+  for (int i = 0; i < 3; i++) {
+    ck_assert_ptr_null(extent_alloc(pool, G, G).base);
+    ck_assert_ptr_null(extent_resize(pool, block, 64 * MIB, 65 * MIB, G).base);
+  }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], GIB); /* another arena would not help */
+  fail_kinds = MPROTECT;
+  fail_once = true;
+  ck_assert_ptr_eq(take(pool, G), block + 64 * MIB); /* the step ahead is refused, what is needed is not */
 }
 END_TEST
 
@@ -627,7 +644,7 @@ static void fail_each_call(size_t unit, int kinds, bool once)
   size_t before = address_space();
   long n = 0;
   for (bool failed = true; failed; n++) {
-    struct extent_pool *pool = new_pool(8 * MIB, unit);
+    struct extent_pool *pool = new_pool(4 * MIB, unit);
     fail_kinds = kinds;
     fail_countdown = n;
     fail_once = once;
@@ -667,64 +684,48 @@ START_TEST(any_kind_of_call_may_keep_failing)
 END_TEST
 
 /* Threads exchange blocks through shared slots: each was filled by whichever thread put it there. */
-enum { SLOTS = 256 };
+static struct extent_pool *shared;
+static size_t *slots[256];
+static bool stop;
 
-struct churn {
-  struct extent_pool *pool;
-  char *slot[SLOTS];
-  bool stop;
-  unsigned rounds;
-};
-
-static void *churn(void *argument)
+static void free_checked(size_t *block)
 {
-  struct churn *work = argument;
+  if (block != NULL) {
+    ck_assert(filled((char *)block, 4096, (unsigned)block[1]));
+    extent_free(shared, block, block[2]);
+  }
+}
+
+static void *churn(void *rounds)
+{
   unsigned state = (unsigned)(uintptr_t)&state;
-  for (unsigned i = 0; i < work->rounds && !__atomic_load_n(&work->stop, __ATOMIC_RELAXED); i++) {
+  for (unsigned i = 0; i < *(unsigned *)rounds && !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
     unsigned r = draw(&state);
     size_t size = r % 97 == 0 ? 20 * MIB : r % 7 == 0 ? 512 * KIB : (1 + r % 4) * G;
-    hak_block block = extent_alloc(work->pool, size, r % 11 == 0 ? EXTENT_HUGE : G);
+    hak_block block = extent_alloc(shared, size, r % 11 == 0 ? EXTENT_HUGE : G);
     ck_assert(!(hak_block_flags(block) & HAK_ZEROED) || zero(block.base, 4096));
     if (r % 5 == 0) {
-      hak_block grown = extent_resize(work->pool, block.base, hak_block_capacity(block), size * 2, G);
+      hak_block grown = extent_resize(shared, block.base, hak_block_capacity(block), size * 2, G);
       block = grown.base != NULL ? grown : block;
     }
     size_t *mine = block.base;
     fill(block.base, 4096, r);
     mine[1] = r;
     mine[2] = hak_block_capacity(block);
-    size_t *theirs = __atomic_exchange_n((size_t **)(void *)&work->slot[r % SLOTS], mine, __ATOMIC_ACQ_REL);
-    if (theirs != NULL) {
-      ck_assert(filled((char *)theirs, 4096, (unsigned)theirs[1]));
-      extent_free(work->pool, theirs, theirs[2]);
-    }
+    free_checked(__atomic_exchange_n(&slots[r % 256], mine, __ATOMIC_ACQ_REL));
   }
   return NULL;
 }
 
-static void start_churn(struct churn *work, size_t unit, unsigned rounds, pthread_t *threads, unsigned count)
-{
-  memset(work, 0, sizeof *work);
-  work->pool = new_pool(64 * MIB, unit);
-  work->rounds = rounds;
-  for (unsigned i = 0; i < count; i++) {
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, churn, work), 0);
-  }
-}
-
-static void end_churn(struct churn *work, pthread_t *threads, unsigned count)
+static void end_churn(pthread_t *threads, unsigned count)
 {
   for (unsigned i = 0; i < count; i++) {
     pthread_join(threads[i], NULL);
   }
-  for (unsigned i = 0; i < SLOTS; i++) {
-    size_t *block = (size_t *)(void *)work->slot[i];
-    if (block != NULL) {
-      ck_assert(filled((char *)block, 4096, (unsigned)block[1]));
-      extent_free(work->pool, block, block[2]);
-    }
+  for (unsigned i = 0; i < 256; i++) {
+    free_checked(slots[i]);
   }
-  extent_trim(work->pool);
+  extent_trim(shared);
   ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
   ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
   ck_assert_uint_eq(counters[EXTENT_RESERVED], 0);
@@ -732,37 +733,43 @@ static void end_churn(struct churn *work, pthread_t *threads, unsigned count)
 
 START_TEST(eight_threads)
 {
-  static struct churn work;
+  unsigned rounds = 4000;
   pthread_t threads[8];
-  start_churn(&work, _i == 0 ? G : EXTENT_HUGE, 4000, threads, 8);
-  end_churn(&work, threads, 8);
+  shared = new_pool(64 * MIB, _i == 0 ? G : EXTENT_HUGE);
+  for (int i = 0; i < 8; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, churn, &rounds), 0);
+  }
+  end_churn(threads, 8);
 }
 END_TEST
 
 START_TEST(fork_while_threads_allocate)
 {
-  static struct churn work;
+  unsigned rounds = UINT32_MAX;
   pthread_t threads[4];
-  start_churn(&work, G, UINT32_MAX, threads, 4);
+  shared = new_pool(64 * MIB, G);
+  for (int i = 0; i < 4; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, churn, &rounds), 0);
+  }
   for (int i = 0; i < 100; i++) {
-    extent_fork_prepare(work.pool);
+    extent_fork_prepare(shared);
     pid_t child = fork();
     if (child == 0) {
-      extent_fork_child(work.pool);
+      extent_fork_child(shared);
       for (unsigned j = 0; j < 50; j++) {
-        hak_block block = extent_alloc(work.pool, (1 + j % 20) * G, G);
+        hak_block block = extent_alloc(shared, (1 + j % 20) * G, G);
         fill(block.base, 4096, j);
-        extent_free(work.pool, block.base, hak_block_capacity(block));
+        extent_free(shared, block.base, hak_block_capacity(block));
       }
       _exit(0);
     }
-    extent_fork_parent(work.pool);
+    extent_fork_parent(shared);
     int status = -1;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
   }
-  __atomic_store_n(&work.stop, true, __ATOMIC_RELAXED);
-  end_churn(&work, threads, 4);
+  __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+  end_churn(threads, 4);
 }
 END_TEST
 
@@ -780,6 +787,7 @@ int main(void)
                                empty_arenas_are_unmapped,
                                huge_units,
                                limited_address_space,
+                               refused_commit,
                                any_kind_of_call_may_keep_failing,
                                fork_while_threads_allocate};
   Suite *suite = suite_create("extent");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * conform.c - `hakmem plugins --check`: judges a plugin's descriptor, then has workout.c use it under a generated INI. Both
- * happen in processes of their own, so that a plugin that crashes is a line of the result.
+ * conform.c - `hakmem plugins --check`: judges a plugin's descriptor, then has workout.c use it under a configuration made for
+ * it. Both happen in processes of their own, so that a plugin that crashes is a line of the result.
  */
 #include "tool.h"
 
@@ -295,32 +295,36 @@ static struct descriptor loaded; /* the plugin in question */
 
 /* ---- the behaviour --------------------------------------------------------------------------------------------------- */
 
-/* Routes everything to the plugin; says everything that another configuration file may have said otherwise. */
-static void write_config(const char *path, const char *directory, const char *name, const struct descriptor *descriptor)
+static void put(struct preload *preload, const char *key, const char *value)
+{
+  char *item = tool_text("%s=%s", key, value);
+  preload_set(preload, item);
+  free(item);
+}
+
+/* Routes everything to the plugin, and says everything that the installed configuration may say otherwise. */
+static void route_to(struct preload *preload, const char *directory, const char *name, const struct descriptor *descriptor)
 {
   bool policy = descriptor->plugin.kind == HAK_POLICY;
   uint32_t granularity = policy ? 0 : descriptor->backend.granularity;
-  FILE *file = fopen(path, "we");
-  if (file == NULL) {
-    tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
-  }
-  fprintf(file,
-          "[core]\nplugin_path = %s\nstrict = off\nforeign = libc\nsmall_max = 256K\nepoch = 16\nsmall = %s\npolicy = %s\n",
-          directory, granularity == HAK_CLASS ? name : "none", policy ? name : "static");
-  fprintf(file, "[stats]\nexit = off\n[policy.static]\nstrategy = default\n[strategy.default]\nroute = ");
-  if (granularity == HAK_BYTE) {
-    fprintf(file, "%s\n", name);
-  } else if (granularity == HAK_PAGE) {
-    fprintf(file, "malloc, %s from 64K\n", name);
-  } else {
-    fprintf(file, "malloc, mmap from 1M\n");
-  }
+  char *page = tool_text("malloc, %s from 64K", name);
+  put(preload, "core.plugin_path", directory);
+  put(preload, "core.strict", "off");
+  put(preload, "core.foreign", "libc");
+  put(preload, "core.small_max", "256K");
+  put(preload, "core.epoch", "16");
+  put(preload, "core.small", granularity == HAK_CLASS ? name : "none");
+  put(preload, "core.policy", policy ? name : "static");
+  put(preload, "stats.exit", "off");
+  put(preload, "policy.static.strategy", "default");
+  put(preload, "strategy.default.route",
+      granularity == HAK_BYTE   ? name
+      : granularity == HAK_PAGE ? page
+                                : "malloc, mmap from 1M");
   if (policy) {
-    fprintf(file, "[strategy.other]\nroute = malloc, mmap from 64K\n");
+    put(preload, "strategy.other.route", "malloc, mmap from 64K");
   }
-  if (fclose(file) != 0) {
-    tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
-  }
+  free(page);
 }
 
 /* The arguments of workout_inside: granularity, name, and each live option with its default; ended by NULL. */
@@ -362,30 +366,31 @@ static int judge_end(const char *what, int status)
   return result == 0 ? 0 : 1;
 }
 
-static int judge_behaviour(const char *path, const struct descriptor *descriptor, struct preload preload)
+static int judge_behaviour(const char *path, const struct descriptor *descriptor, const struct preload *extra)
 {
-  char *plugins = tool_text("%s", path), *name = stem_of(path);
-  *strrchr(plugins, '/') = '\0';
-  if (strpbrk(plugins, ";,\n") != NULL) {
-    tool_die(TOOL_USAGE, "%s: a plugin directory cannot have ';' or ',' in its name", plugins);
+  struct preload preload = {0};
+  char *directory = tool_text("%s", path), *name = stem_of(path);
+  *strrchr(directory, '/') = '\0';
+  if (strpbrk(directory, ";,\n") != NULL) {
+    tool_die(TOOL_USAGE, "%s: a plugin directory cannot have ';' or ',' in its name", directory);
   }
-  char *directory = tool_directory();
-  char *config = tool_text("%s/check.ini", directory);
-  write_config(config, plugins, name, descriptor);
-  preload.config = config;
+  unsetenv("HAKMEM_CONF");
   unsetenv("HAKMEM_SET");
+  route_to(&preload, directory, name, descriptor);
+  if (extra->set != NULL) {
+    char *all = tool_text("%s;%s", preload.set, extra->set);
+    free(preload.set);
+    preload.set = all;
+  }
 
   char **arguments = workout_arguments(name, descriptor);
   int status = preload_self(&preload, arguments);
-  unlink(config);
-  rmdir(directory);
   for (char **argument = arguments; *argument != NULL; argument++) {
     free(*argument);
   }
   free(arguments);
+  free(preload.set);
   free(directory);
-  free(config);
-  free(plugins);
   free(name);
   return judge_end("workout", status);
 }
@@ -409,7 +414,7 @@ int conform_check(const char *path, const struct preload *preload)
   int result = WIFEXITED(status) ? WEXITSTATUS(status) : judge_end("descriptor", status) | 2;
   /* Now that a child has survived it, this process reads the descriptor too. */
   if ((result & 2) == 0 && descriptor_read(file, &loaded) == NULL) {
-    result |= judge_behaviour(file, &loaded, *preload);
+    result |= judge_behaviour(file, &loaded, preload);
   }
   free(file);
   fflush(stdout);

@@ -7,10 +7,12 @@
 #include "settings.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Room for the thread-local storage of a wrapped library that is loaded late; the default of glibc is 512. */
@@ -115,13 +117,15 @@ out:
 void preload_config(struct preload *preload, const char *path)
 {
   static char absolute[PATH_MAX];
-  FILE *file = fopen(path, "re");
-  if (file == NULL || fgetc(file) == EOF) {
-    if (file == NULL || ferror(file)) {
-      tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
-    }
+  struct stat status;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || fstat(fd, &status) != 0) {
+    tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
   }
-  fclose(file);
+  close(fd);
+  if (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode)) {
+    tool_die(TOOL_USAGE, "%s: expected a file, because every process reads it anew", path);
+  }
   if (realpath(path, absolute) == NULL) {
     tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
   }

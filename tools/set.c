@@ -3,8 +3,8 @@
  * set.c - `hakmem set`: puts a request into the mailbox of another process, closes the gates of its threads so that the next
  * call of any of them looks at it, and waits for the answer.
  *
- * A copy into another process is no compare-and-swap, so senders exclude each other by a file lock on /proc/PID; the state in
- * the mailbox tells what a sender that went away has left behind.
+ * A copy into another process is no compare-and-swap, so senders exclude each other by a file lock on /proc/PID; a request or
+ * an answer in the mailbox is then what a sender that did not wait has left behind.
  */
 #include "tool.h"
 
@@ -92,11 +92,12 @@ static bool close_gates_of(void *context, const struct target *target, uint64_t 
   return target_write(target, address + offsetof(struct hki_thread, front_end), closed, sizeof closed);
 }
 
-/* Waits for an answer. Every now and then the gates are closed again: a thread may have been about to open its own. */
+/* Waits while a request is in the mailbox or, as WRITING says, the process is answering it. Every now and then the gates are closed again: a thread may have been about to open its own. */
 static bool wait_for_answer(const struct target *target, double deadline)
 {
   static struct hki_root root;
-  for (unsigned round = 0; mailbox_state(target) == HKI_MAIL_REQUEST; round++) {
+  uint32_t state;
+  for (unsigned round = 0; (state = mailbox_state(target)) == HKI_MAIL_REQUEST || state == HKI_MAIL_WRITING; round++) {
     if (tool_now() >= deadline) {
       return false;
     }
@@ -143,6 +144,12 @@ static int send_request(const struct target *target, const char *request, double
   if (!target_root(target, &root)) {
     return SET_REFUSED;
   }
+  while (root.state < HKI_STATE_READY && tool_now() < deadline) {
+    tick();
+    if (!target_root(target, &root)) {
+      return SET_REFUSED;
+    }
+  }
   if (root.state != HKI_STATE_READY) {
     tool_say("process %ld is %s", (long)target->pid, root.state == HKI_STATE_EXITING ? "about to end" : "still starting");
     return SET_REFUSED;
@@ -152,7 +159,6 @@ static int send_request(const struct target *target, const char *request, double
     tool_say("process %ld has not taken an earlier request yet, %s: nothing was sent", (long)target->pid, mailbox->request);
     return SET_WAITING;
   }
-  mailbox_put_state(target, HKI_MAIL_WRITING);
   if (!target_write(target, mailbox_address(target, offsetof(struct hki_mailbox, request)), request, strlen(request) + 1)) {
     gone(target);
   }

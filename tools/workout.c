@@ -26,7 +26,7 @@ enum {
   FORKS = 20,
   THREADS = 4,
   SLOTS = 256,          /* blocks on the way from one thread to another */
-  THREAD_BLOCKS = 3000, /* blocks of each thread, at least */
+  THREAD_BLOCKS = 1000, /* blocks of each thread, at least */
   COMPLAINT = 160
 };
 
@@ -89,7 +89,7 @@ static bool is_aligned(const void *block, size_t alignment)
 
 /* Sizes at which classes, granules, huge pages and routes begin and end. */
 static const size_t edges[] = {16,        64,        1000,    KIB,     4 * KIB, 32 * KIB, 64 * KIB,
-                               128 * KIB, 256 * KIB, 1 * MIB, 2 * MIB, 4 * MIB, 16 * MIB};
+                               128 * KIB, 256 * KIB, 1 * MIB, 2 * MIB, 4 * MIB, 9 * MIB};
 enum { EDGES = sizeof edges / sizeof edges[0], SIZES = EDGES * 3 };
 
 static size_t size_number(size_t i)
@@ -131,7 +131,7 @@ static bool zeroed_blocks(void)
 {
   for (size_t i = 0; i < SIZES; i++) {
     size_t size = size_number(i);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 2; round++) {
       char *block = calloc(1, size);
       if (block == NULL) {
         return COMPLAIN("found no block of %zu bytes, expected one", size);

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_core.c - the core from the inside, linked without interposing: what cannot be provoked from outside, and everything that
+ * the sanitizers are to see. HAKMEM_SET chooses the backends; tests/core.sh runs it under several.
+ */
+#define _GNU_SOURCE
+#include <check.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "front.h"
+#include "hakmem/hakmem.h"
+#include "message.h"
+#include "option.h"
+#include "os.h"
+#include "pagemap.h"
+#include "route.h"
+#include "starts.h"
+#include "thread.h"
+
+static struct hak_totals totals(void)
+{
+  struct hak_totals t = {.struct_size = sizeof t};
+  ck_assert_int_eq(hak_stats(&t), 0);
+  return t;
+}
+
+/* ---- size classes ---------------------------------------------------------------------------------------------------- */
+
+START_TEST(class_is_the_smallest_that_fits)
+{
+  for (size_t n = 0; n <= HAK_CLASS_MAX; n++) {
+    uint32_t cls = hki_class_of(n);
+    ck_assert_uint_lt(cls, HKI_CLASSES);
+    size_t bytes = hakmem_root.class_bytes[cls];
+    ck_assert_uint_ge(bytes, n);
+    ck_assert_uint_eq(bytes % HKI_ALIGN, 0);
+    if (cls > 1) {
+      ck_assert_uint_lt(hakmem_root.class_bytes[cls - 1], n);
+    }
+    if (n > 128) {
+      ck_assert_uint_le((bytes - n) * 8, bytes); /* at most 12.5 % unused */
+    }
+  }
+  ck_assert_uint_eq(hki_class_of(HAK_CLASS_MAX), HKI_CLASSES - 1);
+}
+END_TEST
+
+START_TEST(aligned_class_is_aligned)
+{
+  for (size_t align = 16; align <= HAK_GRANULE; align *= 2) {
+    for (size_t n = 1; n <= HAK_CLASS_MAX; n = n * 3 / 2 + 1) {
+      uint32_t cls = hki_front_class(n, align);
+      ck_assert_uint_lt(cls, HKI_CLASSES);
+      ck_assert_uint_ge(hakmem_root.class_bytes[cls], n);
+      ck_assert_uint_eq(hakmem_root.class_bytes[cls] % align, 0);
+    }
+  }
+  ck_assert_uint_eq(hki_front_class(16, 2 * HAK_GRANULE), HKI_CLASSES);
+}
+END_TEST
+
+/* ---- page map and start bitmaps -------------------------------------------------------------------------------------- */
+
+START_TEST(page_map_knows_nothing_of_strangers)
+{
+  int local = 0;
+  ck_assert_uint_eq(hki_pagemap_get(0), 0);
+  ck_assert_uint_eq(hki_pagemap_get(UINTPTR_MAX), 0);
+  ck_assert_uint_eq(hki_pagemap_get((uintptr_t)1 << HKI_ADDRESS_BITS), 0);
+  ck_assert_uint_eq(hki_pagemap_get((uintptr_t)&local), 0);
+  ck_assert_ptr_null(hki_pagemap_slot((uintptr_t)1 << HKI_ADDRESS_BITS));
+  ck_assert_ptr_null(hki_pagemap_enclosing(0));
+}
+END_TEST
+
+START_TEST(start_bits_are_sixteen_bytes_apart)
+{
+  struct hki_starts *starts = hki_starts_get(1);
+  ck_assert_ptr_nonnull(starts);
+  for (uintptr_t a = 0; a < HAK_GRANULE; a += HKI_ALIGN) {
+    ck_assert(hki_starts_set(starts, a));
+    ck_assert(!hki_starts_set(starts, a));
+    ck_assert(hki_starts_test(starts, a));
+    ck_assert(a + HKI_ALIGN == HAK_GRANULE || !hki_starts_test(starts, a + HKI_ALIGN));
+  }
+  for (uintptr_t a = 0; a < HAK_GRANULE; a += HKI_ALIGN) {
+    ck_assert(hki_starts_clear(starts, a));
+    ck_assert(!hki_starts_clear(starts, a));
+  }
+  hki_starts_put(starts, 1);
+}
+END_TEST
+
+/* ---- options --------------------------------------------------------------------------------------------------------- */
+
+START_TEST(sizes_are_read_exactly)
+{
+  static const struct {
+    const char *text;
+    bool good;
+    uint64_t size;
+  } cases[] = {{"0", true, 0},
+               {"4096", true, 4096},
+               {"64K", true, 65536},
+               {"64k", true, 65536},
+               {"2M", true, 2097152},
+               {"1G", true, 1073741824},
+               {"3T", true, UINT64_C(3298534883328)},
+               {"", false, 0},
+               {"K", false, 0},
+               {"12Q", false, 0},
+               {"1.5M", false, 0},
+               {"-1", false, 0},
+               {"64KK", false, 0},
+               {"64 K", false, 0},
+               {"18446744073709551616", false, 0},
+               {"17179869184G", false, 0},
+               {"16777216T", false, 0}};
+  hak_option option = {.key = "size", .type = HAK_SIZE, .fallback = "0"};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    hak_value value = {.size = 1};
+    ck_assert_msg(hki_value_parse(&option, cases[i].text, &value) == cases[i].good, "%s", cases[i].text);
+    ck_assert_uint_eq(value.size, cases[i].good ? cases[i].size : 1);
+  }
+}
+END_TEST
+
+START_TEST(values_are_held_against_their_range)
+{
+  hak_value value;
+  hak_option size = {.type = HAK_SIZE, .min = "4K", .max = "1M"};
+  ck_assert(!hki_value_parse(&size, "4095", &value));
+  ck_assert(hki_value_parse(&size, "4K", &value));
+  ck_assert(hki_value_parse(&size, "1M", &value));
+  ck_assert(!hki_value_parse(&size, "1048577", &value));
+  hak_option integer = {.type = HAK_INT, .min = "-3", .max = "3"};
+  ck_assert(hki_value_parse(&integer, "-3", &value));
+  ck_assert_int_eq(value.integer, -3);
+  ck_assert(!hki_value_parse(&integer, "4", &value));
+  ck_assert(!hki_value_parse(&integer, "99999999999999999999", &value));
+  hak_option number = {.type = HAK_FLOAT, .min = "0", .max = "1"};
+  ck_assert(hki_value_parse(&number, "0.25", &value));
+  ck_assert_double_eq_tol(value.number, 0.25, 1e-12);
+  ck_assert(!hki_value_parse(&number, "1.01", &value));
+  ck_assert(!hki_value_parse(&number, "0.2x", &value));
+  hak_option flag = {.type = HAK_BOOL};
+  ck_assert(hki_value_parse(&flag, "yes", &value) && value.flag);
+  ck_assert(hki_value_parse(&flag, "0", &value) && !value.flag);
+  ck_assert(!hki_value_parse(&flag, "maybe", &value));
+}
+END_TEST
+
+/* ---- messages -------------------------------------------------------------------------------------------------------- */
+
+START_TEST(text_is_cut_at_its_buffer)
+{
+  char buffer[8];
+  memset(buffer, '#', sizeof buffer);
+  struct hki_text text = hki_text(buffer, sizeof buffer - 1);
+  hki_append(&text, "%s-%u", "abcd", 123456U);
+  ck_assert_str_eq(buffer, "abcd-1");
+  ck_assert_int_eq(buffer[7], '#');
+  char wide[64];
+  text = hki_text(wide, sizeof wide);
+  hki_append(&text, "%d %ld %lu %p %c%% %s", -5, -6L, 7UL, (void *)0xab, 'x', (const char *)NULL);
+  ck_assert_str_eq(wide, "-5 -6 7 0xab x% (null)");
+}
+END_TEST
+
+/* ---- refused system calls -------------------------------------------------------------------------------------------- */
+
+static struct hak_os real;
+static long refuse_at, calls; /* the system call with this number fails */
+static bool refuse_all_after;
+
+static bool refused(void)
+{
+  calls++;
+  return calls == refuse_at || (refuse_all_after && calls > refuse_at);
+}
+
+static long bad_mmap(void *a, size_t n, int p, int f, int fd, int64_t o)
+{
+  return refused() ? -ENOMEM : real.mmap(a, n, p, f, fd, o);
+}
+static long bad_munmap(void *a, size_t n)
+{
+  return refused() ? -ENOMEM : real.munmap(a, n);
+}
+static long bad_mprotect(void *a, size_t n, int p)
+{
+  return refused() ? -ENOMEM : real.mprotect(a, n, p);
+}
+static long bad_mremap(void *a, size_t n, size_t m, int f, void *b)
+{
+  return refused() ? -ENOMEM : real.mremap(a, n, m, f, b);
+}
+static long bad_madvise(void *a, size_t n, int advice)
+{
+  return refused() ? -ENOMEM : real.madvise(a, n, advice);
+}
+
+static void refuse(long at, bool all_after)
+{
+  calls = 0;
+  refuse_at = at;
+  refuse_all_after = all_after;
+  hki_os.mmap = bad_mmap;
+  hki_os.munmap = bad_munmap;
+  hki_os.mprotect = bad_mprotect;
+  hki_os.mremap = bad_mremap;
+  hki_os.madvise = bad_madvise;
+}
+
+static void check_pattern(const unsigned char *p, size_t n, unsigned char with)
+{
+  ck_assert_uint_eq(p[0], with);
+  ck_assert_uint_eq(p[n / 2], with);
+  ck_assert_uint_eq(p[n - 1], with);
+}
+
+/* A sequence of all calls over all sizes. Every failure is NULL with ENOMEM and leaves what it was given. */
+static void work(void)
+{
+  static const size_t sizes[] = {1, 64, 5000, 70000, 300000, 3 << 20, 40 << 20, 300 << 20};
+  enum { N = sizeof sizes / sizeof *sizes };
+  unsigned char *block[N] = {0};
+  for (int i = 0; i < N; i++) {
+    errno = 0;
+    block[i] = i % 2 == 0 ? hak_malloc(sizes[i]) : hak_calloc(1, sizes[i]);
+    if (block[i] == NULL) {
+      ck_assert_int_eq(errno, ENOMEM);
+    } else {
+      if (i % 2 == 1) {
+        check_pattern(block[i], sizes[i], 0);
+      }
+      block[i][0] = block[i][sizes[i] / 2] = block[i][sizes[i] - 1] = (unsigned char)(i + 1);
+    }
+  }
+  for (int i = 0; i < N; i++) {
+    if (block[i] != NULL) {
+      size_t more = sizes[i] * 2;
+      errno = 0;
+      unsigned char *grown = hak_realloc(block[i], more);
+      if (grown == NULL) {
+        ck_assert_int_eq(errno, ENOMEM);
+      } else {
+        block[i] = grown;
+        grown[more - 1] = 0x77;
+      }
+      check_pattern(block[i], sizes[i], (unsigned char)(i + 1));
+      unsigned char *shrunk = hak_realloc(block[i], sizes[i] / 2 + 1);
+      block[i] = shrunk != NULL ? shrunk : block[i];
+      ck_assert_uint_eq(block[i][0], (unsigned)i + 1);
+    }
+    void *aligned = NULL;
+    int code = hak_posix_memalign(&aligned, 4096, sizes[i]);
+    ck_assert(code == 0 || (code == ENOMEM && aligned == NULL));
+    ck_assert_uint_eq((uintptr_t)aligned % 4096, 0);
+    hak_free(aligned);
+  }
+  for (int i = 0; i < N; i++) {
+    errno = EXDEV;
+    hak_free(block[i]);
+    ck_assert_int_eq(errno, EXDEV);
+  }
+}
+
+START_TEST(every_system_call_may_be_refused)
+{
+  real = hki_os;
+  struct hak_totals before = totals();
+  for (int all = 0; all < 2; all++) {
+    long last = 1;
+    for (long at = 1; at <= last; at++) {
+      refuse(at, all != 0);
+      work();
+      last = calls > last && all == 0 ? calls : last;
+      hki_os = real;
+      if (all != 0 && at < 200) {
+        last = at + 1;
+      }
+    }
+    ck_assert_int_ge(last, 2);
+  }
+  work();
+  struct hak_totals after = totals();
+  ck_assert_uint_eq(after.allocs - before.allocs, after.frees - before.frees);
+  ck_assert_uint_eq(after.allocated, before.allocated);
+  ck_assert_uint_gt(after.allocs, before.allocs);
+}
+END_TEST
+
+/* ---- threads --------------------------------------------------------------------------------------------------------- */
+
+enum { THREADS = 4, ROUNDS = 3000, SLOTS = 64 };
+
+static unsigned char *_Atomic shared[SLOTS];
+static _Atomic uint64_t made, given_back;
+
+static void *churn(void *seed)
+{
+  uint32_t x = (uint32_t)(uintptr_t)seed;
+  for (int i = 0; i < ROUNDS; i++) {
+    x = x * 1664525U + 1013904223U;
+    size_t n = (size_t)1 << (4 + (x >> 8) % 14);
+    n += i % 512 == 0 ? 300000 : 0;
+    unsigned char *p = hak_malloc(n);
+    ck_assert_ptr_nonnull(p);
+    made++;
+    memset(p, (int)(n % 251), n < 64 ? n : 64);
+    if (x % 7 == 0) {
+      p = hak_realloc(p, n * 2);
+      ck_assert_ptr_nonnull(p);
+      ck_assert_uint_eq(p[0], n % 251);
+    }
+    unsigned char *old = atomic_exchange(&shared[(x >> 3) % SLOTS], p);
+    if (old != NULL) {
+      hak_free(old);
+      given_back++;
+    }
+  }
+  return NULL;
+}
+
+/* Blocks cross between threads, and the counters equal the calls, to the last one. */
+START_TEST(counters_equal_the_calls_of_all_threads)
+{
+  pthread_t thread[THREADS];
+  struct hak_totals before = totals();
+  made = given_back = 0;
+  for (uintptr_t i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_create(&thread[i], NULL, churn, (void *)(i + 1)), 0);
+  }
+  for (int i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
+  }
+  for (int i = 0; i < SLOTS; i++) {
+    if (shared[i] != NULL) {
+      hak_free(shared[i]);
+      shared[i] = NULL;
+      given_back++;
+    }
+  }
+  struct hak_totals after = totals();
+  uint64_t moved = after.allocs - before.allocs - made; /* a realloc that moves between backends is an alloc and a free */
+  ck_assert_uint_eq(made, given_back);
+  ck_assert_uint_eq(after.frees - before.frees, given_back + moved);
+  ck_assert_uint_eq(after.allocated, before.allocated);
+}
+END_TEST
+
+START_TEST(live_options_reach_running_threads)
+{
+  char why[200];
+  struct hki_thread *self = hki_self;
+  hak_free(hak_malloc(100));
+  self = hki_self;
+  ck_assert(!hki_detached(self));
+  ck_assert_int_eq(hak_set("core.epoch", "77", why, sizeof why), 0);
+  ck_assert_str_eq(why, "core.epoch = 77 (was 1024)");
+  ck_assert_uint_eq(self->direct_end, 0); /* every gate is closed until the next call */
+  hak_free(hak_malloc(100));
+  errno = 0;
+  ck_assert_int_eq(hak_set("core.strict", "on", why, sizeof why), -1);
+  ck_assert_int_eq(errno, EPERM);
+  ck_assert_int_eq(hak_set("core.epohc", "1", why, sizeof why), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_str_eq(why, "unknown key core.epohc; did you mean core.epoch?");
+  ck_assert_int_eq(hak_set("core.epoch", "0", why, sizeof why), -1);
+  ck_assert_str_eq(why, "core.epoch: found \"0\", expected an integer, 1 to 1000000000");
+  ck_assert_int_eq(hak_set("core.epoch", "1024", NULL, 0), 0);
+}
+END_TEST
+
+START_TEST(child_of_a_fork_allocates)
+{
+  void *p = hak_malloc(1000);
+  pid_t pid = fork();
+  ck_assert_int_ge(pid, 0);
+  if (pid == 0) {
+    for (int i = 0; i < 1000; i++) {
+      hak_free(hak_malloc((size_t)i * 500));
+    }
+    hak_free(p);
+    _exit(0);
+  }
+  int status = -1;
+  ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+  ck_assert_int_eq(status, 0);
+  hak_free(p);
+}
+END_TEST
+
+int main(void)
+{
+  Suite *suite = suite_create("core");
+  TCase *tc = tcase_create("core");
+  tcase_set_timeout(tc, 300);
+  tcase_add_test(tc, class_is_the_smallest_that_fits);
+  tcase_add_test(tc, aligned_class_is_aligned);
+  tcase_add_test(tc, page_map_knows_nothing_of_strangers);
+  tcase_add_test(tc, start_bits_are_sixteen_bytes_apart);
+  tcase_add_test(tc, sizes_are_read_exactly);
+  tcase_add_test(tc, values_are_held_against_their_range);
+  tcase_add_test(tc, text_is_cut_at_its_buffer);
+  tcase_add_test(tc, every_system_call_may_be_refused);
+  tcase_add_test(tc, counters_equal_the_calls_of_all_threads);
+  tcase_add_test(tc, live_options_reach_running_threads);
+  tcase_add_test(tc, child_of_a_fork_allocates);
+  suite_add_tcase(suite, tc);
+  SRunner *runner = srunner_create(suite);
+  srunner_set_fork_status(runner, CK_NOFORK);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed != 0;
+}
