@@ -66,6 +66,7 @@ static void child(void)
     hki_enter(&hki_backends[i]);
     hki_backends[i].ops.fork_child(hki_backends[i].self);
   }
+  hakmem_root.mailbox.state = HKI_MAIL_IDLE; /* a request was the parent's, and whoever served it is gone */
   hki_thread_fork_child(before);
   hki_self = before;
   for (int i = OUTER; i-- > 0;) {

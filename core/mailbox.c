@@ -17,7 +17,7 @@ HKI_COLD void hki_mailbox_serve(void)
 {
   struct hki_mailbox *mail = &hakmem_root.mailbox;
   uint32_t request = HKI_MAIL_REQUEST;
-  if (!__atomic_compare_exchange_n(&mail->state, &request, (uint32_t)HKI_MAIL_WRITING, false, __ATOMIC_ACQUIRE,
+  if (!__atomic_compare_exchange_n(&mail->state, &request, (uint32_t)HKI_MAIL_SERVING, false, __ATOMIC_ACQUIRE,
                                    __ATOMIC_RELAXED)) {
     return;
   }

@@ -243,6 +243,11 @@ static struct plugin *load(uint32_t kind, const char *name, const struct hki_ite
     size_t size = exported->struct_size < sizeof plugin->descriptor ? exported->struct_size : sizeof plugin->descriptor;
     memcpy(&plugin->descriptor, exported, size);
     const char *instance = *name == '/' ? plugin->descriptor.name : name;
+    ok = strlen(instance) + strlen(kind_prefix(HAK_BACKEND)) < HKI_NAME ||
+         complain(&c, "at most 23 characters", "the name %s", instance);
+  }
+  if (ok) {
+    const char *instance = *name == '/' ? plugin->descriptor.name : name;
     char section[HKI_NAME + 16];
     struct hki_text text = hki_text(section, sizeof section);
     hki_append(&text, "%s%s", kind_prefix(kind), instance);

@@ -7,6 +7,12 @@
 #include "base.h"
 #include "message.h"
 
+/* Numbers of several threads are read at several moments, so a difference may briefly come out below zero. */
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+  return a > b ? a - b : 0;
+}
+
 static void add(struct hki_tally *sum, const struct hki_tally *tally)
 {
   sum->allocs += HKI_LOAD(&tally->allocs);
@@ -60,13 +66,13 @@ void hki_snapshot_finish(struct hki_snapshot *snapshot, uint64_t resident_bytes)
     totals->allocs += tally->allocs;
     totals->frees += tally->frees;
     totals->resizes += tally->resizes;
-    totals->allocated += tally->alloc_bytes - tally->free_bytes;
+    totals->allocated += minus(tally->alloc_bytes, tally->free_bytes);
     if (root->backend[i].granularity == HAK_PAGE) {
-      page_bytes += tally->alloc_bytes - tally->free_bytes;
+      page_bytes += minus(tally->alloc_bytes, tally->free_bytes);
     }
   }
   totals->foreign = root->foreign_frees;
-  totals->active = totals->allocated - page_bytes + root->active_bytes;
+  totals->active = minus(totals->allocated, page_bytes) + root->active_bytes;
   totals->metadata = root->metadata;
   totals->retained = cached_bytes;
   for (uint32_t i = 0; i < root->row_count && i < HKI_ROWS; i++) {
@@ -137,8 +143,8 @@ static void tallies_of(const struct hki_tally *t, uint32_t callbacks, struct num
       {"allocs", "", true, t->allocs},
       {"frees", "", true, t->frees},
       {"resizes", "", true, t->resizes},
-      {"live", "", false, t->allocs - t->frees},
-      {"allocated", "bytes", false, t->alloc_bytes - t->free_bytes},
+      {"live", "", false, minus(t->allocs, t->frees)},
+      {"allocated", "bytes", false, minus(t->alloc_bytes, t->free_bytes)},
       {"mallocs_in_callbacks", "", true, callbacks},
   };
   memcpy(n, all, sizeof all);

@@ -93,9 +93,12 @@ struct hki_row_view {
   uint16_t sum;  /* enum hak_counter_sum */
 };
 
-enum hki_mail_state { HKI_MAIL_IDLE = 0, HKI_MAIL_WRITING = 1, HKI_MAIL_REQUEST = 2, HKI_MAIL_ANSWER = 3 };
+enum hki_mail_state { HKI_MAIL_IDLE = 0, HKI_MAIL_SERVING = 1, HKI_MAIL_REQUEST = 2, HKI_MAIL_ANSWER = 3 };
 
-/* One request from outside. The sender moves IDLE -> WRITING -> REQUEST, the process REQUEST -> ANSWER, the sender -> IDLE. */
+/*
+ * One request from outside. Senders exclude each other by a lock on /proc/PID. The sender moves IDLE -> REQUEST, the process
+ * REQUEST -> SERVING -> ANSWER, the sender ANSWER -> IDLE.
+ */
 struct hki_mailbox {
   uint32_t state;        /* enum hki_mail_state */
   int32_t result;        /* errno of the answer, 0 when in force */

@@ -52,6 +52,6 @@ void hki_route_publish(const uint8_t arm[HAK_BINS])
   HKI_STORE(&hki_route.direct, direct);
   HKI_STORE(&hki_route.direct_end, checked ? 0 : (uint64_t)end);
   HKI_STORE(&hki_route.front_end, classes && !checked ? hki_route.small_end : UINT64_C(0));
-  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_ACQ_REL);
+  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_SEQ_CST);
   hki_gates_close();
 }

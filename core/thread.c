@@ -138,20 +138,18 @@ void hki_gates_open(struct hki_thread *thread)
   uint32_t generation;
   do {
     generation = __atomic_load_n(&hki_route.generation, __ATOMIC_ACQUIRE);
-    thread->direct = hki_route.direct;
+    thread->direct = HKI_LOAD(&hki_route.direct);
     thread->direct_seat = thread->direct != NULL ? &thread->seat[thread->direct->index] : NULL;
-    HKI_STORE(&thread->front_end, hki_route.front_end);
-    HKI_STORE(&thread->direct_end, hki_route.direct_end);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  } while (generation != HKI_LOAD(&hki_route.generation));
+    __atomic_store_n(&thread->front_end, HKI_LOAD(&hki_route.front_end), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&thread->direct_end, HKI_LOAD(&hki_route.direct_end), __ATOMIC_SEQ_CST);
+  } while (generation != __atomic_load_n(&hki_route.generation, __ATOMIC_SEQ_CST));
 }
 
 void hki_gates_close(void)
 {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  for (struct hki_thread *t = __atomic_load_n(&hakmem_root.threads, __ATOMIC_ACQUIRE); t != NULL; t = t->next) {
-    HKI_STORE(&t->direct_end, UINT64_C(0));
-    HKI_STORE(&t->front_end, UINT64_C(0));
+  for (struct hki_thread *t = __atomic_load_n(&hakmem_root.threads, __ATOMIC_SEQ_CST); t != NULL; t = t->next) {
+    __atomic_store_n(&t->direct_end, UINT64_C(0), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&t->front_end, UINT64_C(0), __ATOMIC_SEQ_CST);
   }
 }
 

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# fork.sh [FORKS, default 60] - forking while threads allocate, in each configuration, also beside a library whose handlers allocate.
+# fork.sh [FORKS] (or $FORKS; 60) - forking while threads allocate, in each configuration, also beside a library whose handlers
+# allocate.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
-forks=${1:-60}
+forks=${1:-${FORKS:-60}}
 
 build fork "$TESTS/fork.c"
 build atfork.so "$TESTS/atfork.c" -shared -fPIC

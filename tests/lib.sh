@@ -13,7 +13,7 @@ PLUGINS=$TOP_BUILDDIR/plugins/.libs
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-test.XXXXXX") || exit 99
 trap 'rm -rf "$WORK"' EXIT
 unset HAKMEM_CONF HAKMEM_SET HAKMEM_VERBOSE LD_PRELOAD LD_LIBRARY_PATH
-export LC_ALL=C LIB PLUGINS WORK
+export LC_ALL=C LIB PLUGINS WORK PATH=$PATH:/usr/sbin:/sbin
 
 passed=0 failed=0 skipped=0
 
@@ -43,6 +43,23 @@ needs_interposing() {
   skip "${0##*/}" "the library was configured with --disable-interpose"
   echo "0 passed, 0 failed, 1 skipped"
   exit 77
+}
+
+# needs COMMAND: the whole script is skipped without it.
+needs() {
+  command -v "$1" >/dev/null && return
+  skip "${0##*/}" "$1 is not installed"
+  echo "$passed passed, $failed failed, $skipped skipped"
+  exit 77
+}
+
+# adds_up NAME FORMAT FILE...: the reports are well-formed and add up.
+adds_up() {
+  if command -v python3 >/dev/null; then
+    is "$1" "$(python3 "$TESTS/report.py" "${@:2}" 2>&1 | tail -n 3)" ""
+  else
+    skip "$1" "python3 is not installed"
+  fi
 }
 
 # build OUTPUT SOURCE [FLAG...]: compiles one test program or library to $WORK/OUTPUT.

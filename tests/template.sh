@@ -1,11 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# template.sh - the two plugin templates, built out of tree against an installed hakmem, dropped into its plugin directory, chosen
-# in an INI, and proved by the statistics to serve and to decide.
+# template.sh - the two plugin templates, built out of tree against an installed hakmem, dropped into its plugin directory,
+# chosen in an INI, and proved by the statistics to serve and to decide.
 #
 # Uses the installation in $PREFIX, or installs the build tree below a temporary directory.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
+needs python3
+needs pkg-config
 
 if [ -n "${PREFIX:-}" ]; then
   root=
@@ -33,6 +35,38 @@ for name in template_class template_policy; do
   is "$name.c compiles without warnings" "$?, $(<"$WORK/log")" "0, "
   install -m 644 "$WORK/$name.so" "$plugindir/$name.so"
 done
+
+# The same through autoconf: a package of a plugin author, with the installed macro.
+if command -v autoreconf libtoolize >/dev/null; then
+  mkdir "$WORK/package"
+  cp "$TOP_SRCDIR/doc/template_class.c" "$WORK/package/mine.c"
+  sed -i 's/"template_class"/"mine"/' "$WORK/package/mine.c"
+  cat >"$WORK/package/configure.ac" <<'AC'
+AC_INIT([mine], [1.0])
+AM_INIT_AUTOMAKE([foreign])
+AC_PROG_CC
+LT_INIT([disable-static])
+HAKMEM_PLUGIN
+AC_CONFIG_FILES([Makefile])
+AC_OUTPUT
+AC
+  cat >"$WORK/package/Makefile.am" <<'AM'
+hakmemplugin_LTLIBRARIES = mine.la
+mine_la_SOURCES = mine.c
+mine_la_CFLAGS = $(HAKMEM_CFLAGS)
+mine_la_LDFLAGS = $(HAKMEM_PLUGIN_LDFLAGS)
+AM
+  macros=$root$(pkg-config --variable=prefix hakmem)/share/aclocal
+  (cd "$WORK/package" && autoreconf -i -I "$macros" &&
+    PKG_CONFIG_SYSROOT_DIR=$root HAKMEM_PLUGINDIR=$plugindir ./configure -q && make install) >"$WORK/log" 2>&1
+  is "hakmem.m4: a package of its own builds and installs" "$?, $([ -e "$plugindir/mine.so" ] || tail -n 3 "$WORK/log")" "0, "
+  printf '[core]\nsmall = mine\n' >"$WORK/mine.ini"
+  like "hakmem.m4: its plugin serves" "$(under "$WORK/mine.ini" "stats.exit=text" bash -c : 2>&1 | grep '^backend mine')" \
+    'backend mine \(class\): allocs [1-9].*'
+else
+  skip "hakmem.m4" "autoconf or libtool is not installed"
+fi
+
 for header in plugin hakmem; do
   # shellcheck disable=SC2086
   is "$header.h is C++ as well" "$(echo "#include <hakmem/$header.h>" |
@@ -86,7 +120,7 @@ spans=$(report counters/backend.template_class/spans)
 like "class template: served the million" "$(report backends/template_class/allocs)" '1[0-9]{6} '
 is "class template: granularity" "$(report backends/template_class/granularity)" "class "
 is "class template: 16 bytes each, 4096 in a span" "$((spans >= 245 && spans < 400))" 1
-is "class template: the report adds up" "$(python3 "$TESTS/report.py" json "$WORK/report.json" 2>&1)" ""
+adds_up "class template: the report adds up" json "$WORK/report.json"
 
 collect "policy template" 120 under "$WORK/policy.ini" "" "$WORK/semantics"
 collect "policy template" 60 reporting "$WORK/policy.ini" "" "$WORK/threads"

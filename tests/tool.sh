@@ -290,7 +290,8 @@ mistaken() { # file, macro...
 #define NAME "mistaken"
 #endif
 static const hak_host *host;
-static const hak_option options[] = {{.key = "speed", .type = HAK_INT, .fallback = FALLBACK, .min = "1", .max = "9", .help = "Not used."}};
+static const hak_option options[] = {
+    {.key = "speed", .type = HAK_INT, .fallback = FALLBACK, .min = "1", .max = "9", .help = "Not used."}};
 static hak_block block_alloc(void *self, void **slot, size_t size, size_t align)
 {
   (void)self, (void)slot;
@@ -319,7 +320,8 @@ static int32_t start(const hak_host *core, const hak_value *values, void **self)
   START
   return HAK_OK;
 }
-static const hak_backend_ops ops = {.struct_size = sizeof ops, .granularity = HAK_PAGE, .alloc = block_alloc, .free = block_free};
+static const hak_backend_ops ops = {
+    .struct_size = sizeof ops, .granularity = HAK_PAGE, .alloc = block_alloc, .free = block_free};
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
     .struct_size = sizeof(hak_plugin), .abi_major = HAK_ABI_MAJOR, .abi_minor = HAK_ABI_MINOR, .kind = HAK_BACKEND,
     .name = NAME, .version = "1", .summary = "A page backend for a test.", .options = options, .option_count = 1,
@@ -344,10 +346,11 @@ mistaken fails "${none[@]}" -USTART -DSTART='return HAK_FAILED;' -DNAME='"fails"
 has_line "plugins --check: start fails" fails '^FAIL libhakmem uses the plugin: '
 mistaken dirty "${none[@]}" -UALLOC -DALLOC='*(char *)start = 1;' -DNAME='"dirty"'
 has_line "plugins --check: not zeroed" dirty '^FAIL calloc gives zeros: found a byte that is not 0'
-mistaken small "${none[@]}" -UALLOC -DALLOC='if (size > 4000000) host->os->munmap((char *)start + size - 65536, 65536);' -DNAME='"small"'
+mistaken small "${none[@]}" -UALLOC -DNAME='"small"' \
+  -DALLOC='if (size > 4000000) host->os->munmap((char *)start + size - 65536, 65536);'
 has_line "plugins --check: crash" small '^FAIL workout: found killed by signal 11'
-mistaken callback "${none[@]}" -UFREE -DFREE='extern void *malloc(size_t); extern void free(void *); void *volatile p = malloc(1); free(p);' \
-  -DNAME='"callback"'
+mistaken callback "${none[@]}" -UFREE -DNAME='"callback"' \
+  -DFREE='extern void *malloc(size_t); extern void free(void *); void *volatile p = malloc(1); free(p);'
 has_line "plugins --check: malloc in a callback" callback '^FAIL no malloc in callbacks: found [1-9]'
 
 # ---- stat ---------------------------------------------------------------------------------------------------------------
@@ -415,9 +418,9 @@ fi
 
 run "$hakmem" set -t 0.3 $busy core.epoch=99
 equal "set: stopped process: status" $status 3
-has "set: stopped process: message" "$err" "^hakmem: process $busy is stopped: it will take core.epoch=99 at its next allocation$"
+has "set: stopped process: message" "$err" "^hakmem: process $busy is stopped: it will take core.epoch=99 at its next"
 run "$hakmem" set -t 0.3 $busy core.epoch=98
-has "set: the first request waits" "$status $err" '^3 hakmem: .* has not taken an earlier request yet, core.epoch=99: nothing was sent$'
+has "set: the first request waits" "$status $err" '^3 hakmem: .* has not taken an earlier request yet, core.epoch=99: nothing'
 kill -CONT $busy
 sleep 0.3
 run "$hakmem" set $busy core.epoch=2048

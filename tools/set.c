@@ -92,12 +92,15 @@ static bool close_gates_of(void *context, const struct target *target, uint64_t 
   return target_write(target, address + offsetof(struct hki_thread, front_end), closed, sizeof closed);
 }
 
-/* Waits while a request is in the mailbox or, as WRITING says, the process is answering it. Every now and then the gates are closed again: a thread may have been about to open its own. */
+/*
+ * Waits while a request is in the mailbox or, as WRITING says, the process is answering it. Every now and then the gates are
+ * closed again: a thread may have been about to open its own.
+ */
 static bool wait_for_answer(const struct target *target, double deadline)
 {
   static struct hki_root root;
   uint32_t state;
-  for (unsigned round = 0; (state = mailbox_state(target)) == HKI_MAIL_REQUEST || state == HKI_MAIL_WRITING; round++) {
+  for (unsigned round = 0; (state = mailbox_state(target)) == HKI_MAIL_REQUEST || state == HKI_MAIL_SERVING; round++) {
     if (tool_now() >= deadline) {
       return false;
     }
