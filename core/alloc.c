@@ -51,8 +51,7 @@ HKI_SLOW void *hki_alloc_direct(size_t size, struct hki_thread *thread)
 static HKI_COLD void told_off(const struct hki_thread *inside)
 {
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
-    if (hki_backends[i].inside == inside &&
-        __atomic_fetch_add(&hakmem_root.backend[i].callbacks, 1U, __ATOMIC_RELAXED) == 0) {
+    if (hki_backends[i].inside == inside && __atomic_fetch_add(&hakmem_root.backend[i].callbacks, 1U, __ATOMIC_RELAXED) == 0) {
       hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
 #ifdef HKI_DEBUG
       abort();
@@ -76,9 +75,8 @@ static void *routed(struct hki_thread *thread, size_t size, size_t align, uint32
 {
   uint32_t arm;
   struct hki_backend *backend = hki_route_find(size, &arm);
-  void *block = backend->granularity == HAK_BYTE
-                    ? hki_byte_alloc(thread, backend, size, align, arm, request)
-                    : hki_page_alloc(thread, backend, size, align, arm, request, site);
+  void *block = backend->granularity == HAK_BYTE ? hki_byte_alloc(thread, backend, size, align, arm, request)
+                                                 : hki_page_alloc(thread, backend, size, align, arm, request, site);
   struct hki_backend *last = hki_route.arm[arm].range[0].backend;
   if (HKI_UNLIKELY(block == NULL) && backend != last) {
     /* Address space or mappings are short; a wrapped malloc may still hold memory that was freed to it. */

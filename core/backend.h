@@ -11,11 +11,11 @@
 #include "thread.h"
 
 struct __attribute__((aligned(256))) hki_backend {
-  struct hak_backend_ops ops;     /* complete: what the plugin lacks is a stub that refuses */
-  void *self;                     /* what its start returned */
-  struct hki_thread *inside;      /* what a thread is while it runs one of the callbacks */
-  uint32_t index;                 /* in hki_backends, in page blocks, headers and tallies */
-  uint32_t granularity;           /* enum hak_granularity */
+  struct hak_backend_ops ops; /* complete: what the plugin lacks is a stub that refuses */
+  void *self;                 /* what its start returned */
+  struct hki_thread *inside;  /* what a thread is while it runs one of the callbacks */
+  uint32_t index;             /* in hki_backends, in page blocks, headers and tallies */
+  uint32_t granularity;       /* enum hak_granularity */
   const char *name;
 };
 

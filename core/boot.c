@@ -51,10 +51,10 @@ static HKI_COLD hak_block damaged_resize(void *self, void **slot, void *base, si
   return HAK_NO_BLOCK;
 }
 
-#define NOBODY                                                                                                               \
-  {                                                                                                                          \
-    .ops = {.free = damaged_free, .resize = damaged_resize}, .inside = &hki_thread_load, .granularity = HAK_BYTE,            \
-    .name = "unknown"                                                                                                        \
+#define NOBODY                                                                                                                 \
+  {                                                                                                                            \
+    .ops = {.free = damaged_free, .resize = damaged_resize}, .inside = &hki_thread_load, .granularity = HAK_BYTE,              \
+    .name = "unknown"                                                                                                          \
   }
 
 _Static_assert(HKI_BACKENDS == 16, "every index that a header can name has operations");
@@ -76,7 +76,21 @@ struct hki_backend hki_backends[HKI_BACKENDS] = {
             .granularity = HAK_BYTE,
             .name = "boot",
         },
-    [1] = NOBODY, [2] = NOBODY, [3] = NOBODY, [4] = NOBODY, [5] = NOBODY, [6] = NOBODY, [7] = NOBODY, [8] = NOBODY, [9] = NOBODY, [10] = NOBODY, [11] = NOBODY, [12] = NOBODY, [13] = NOBODY, [14] = NOBODY, [15] = NOBODY,
+    [1] = NOBODY,
+    [2] = NOBODY,
+    [3] = NOBODY,
+    [4] = NOBODY,
+    [5] = NOBODY,
+    [6] = NOBODY,
+    [7] = NOBODY,
+    [8] = NOBODY,
+    [9] = NOBODY,
+    [10] = NOBODY,
+    [11] = NOBODY,
+    [12] = NOBODY,
+    [13] = NOBODY,
+    [14] = NOBODY,
+    [15] = NOBODY,
 };
 
 static uintptr_t executable_end;

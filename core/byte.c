@@ -99,8 +99,7 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
   }
   void **slot = &thread->seat[backend->index].slot;
   hki_enter(backend);
-  hak_block got =
-      backend->ops.resize(backend->self, slot, (char *)block - HKI_ALIGN, old + HKI_ALIGN, size + HKI_ALIGN);
+  hak_block got = backend->ops.resize(backend->self, slot, (char *)block - HKI_ALIGN, old + HKI_ALIGN, size + HKI_ALIGN);
   uintptr_t moved = (uintptr_t)got.base + HKI_ALIGN;
   if (got.base == NULL) {
     (void)hki_starts_set(starts, (uintptr_t)block);

@@ -23,8 +23,14 @@
 
 #define SITE __builtin_return_address(0)
 
+#if defined(__has_attribute) && __has_attribute(copy)
+#define COPY(name) copy(name) /* gcc warns when an alias lacks an attribute of its target */
+#else
+#define COPY(name)
+#endif
 #ifdef HKI_INTERPOSE
-#define ALSO(name) extern __typeof__(hak_##name) name __attribute__((alias("hak_" #name), visibility("default"), copy(hak_##name)))
+#define ALSO(name)                                                                                                             \
+  extern __typeof__(hak_##name) name __attribute__((alias("hak_" #name), visibility("default"), COPY(hak_##name)))
 #else
 #define ALSO(name) _Static_assert(1, "")
 #endif
@@ -211,11 +217,12 @@ HAK_API int malloc_info(int options, FILE *stream)
     return -1;
   }
   (void)hak_stats(&totals);
-  int n = fprintf(stream,
-                  "<malloc version=\"hakmem-1\">\n<total type=\"allocated\" size=\"%lu\"/>\n<total type=\"active\" size=\"%lu\"/>\n"
-                  "<total type=\"mapped\" size=\"%lu\"/>\n<total type=\"retained\" size=\"%lu\"/>\n"
-                  "<total type=\"metadata\" size=\"%lu\"/>\n</malloc>\n",
-                  totals.allocated, totals.active, totals.mapped, totals.retained, totals.metadata);
+  int n =
+      fprintf(stream,
+              "<malloc version=\"hakmem-1\">\n<total type=\"allocated\" size=\"%lu\"/>\n<total type=\"active\" size=\"%lu\"/>\n"
+              "<total type=\"mapped\" size=\"%lu\"/>\n<total type=\"retained\" size=\"%lu\"/>\n"
+              "<total type=\"metadata\" size=\"%lu\"/>\n</malloc>\n",
+              totals.allocated, totals.active, totals.mapped, totals.retained, totals.metadata);
   return n < 0 ? -1 : 0;
 }
 

@@ -66,7 +66,8 @@ static const char *choose(void)
 static HKI_COLD void retire(const char *why)
 {
   static const uint8_t first[HAK_BINS];
-  hki_say("policy %s is retired: found %s, expected a choice; strategy %s serves from here on", policy.name, why, hakmem_root.arm[0]);
+  hki_say("policy %s is retired: found %s, expected a choice; strategy %s serves from here on", policy.name, why,
+          hakmem_root.arm[0]);
   policy.inside = NULL;
   hakmem_root.policy[0] = 0;
   hki_route_publish(first);

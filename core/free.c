@@ -17,7 +17,8 @@
 
 HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func)
 {
-  if (HKI_LIKELY((uintptr_t)block % HKI_ALIGN == 0) && HKI_LIKELY(hki_starts_clear(hki_entry_starts(entry), (uintptr_t)block))) {
+  if (HKI_LIKELY((uintptr_t)block % HKI_ALIGN == 0) &&
+      HKI_LIKELY(hki_starts_clear(hki_entry_starts(entry), (uintptr_t)block))) {
     hki_byte_release(thread, block);
     return;
   }
@@ -43,8 +44,8 @@ static HKI_COLD bool is_foreign(const char *func, const void *block, hki_entry e
 static bool is_boot_block(const void *block, hki_entry entry)
 {
   return hki_entry_kind(entry) == HKI_STARTS && (uintptr_t)block % HKI_ALIGN == 0 &&
-         hki_starts_test(hki_entry_record(entry), (uintptr_t)block) && hki_header_backend(hki_header(block))->index == HKI_BOOT &&
-         (hki_header(block)->tag & 0xffU) == HKI_BOOT;
+         hki_starts_test(hki_entry_record(entry), (uintptr_t)block) &&
+         hki_header_backend(hki_header(block))->index == HKI_BOOT && (hki_header(block)->tag & 0xffU) == HKI_BOOT;
 }
 
 /* libc's allocator is behind boot, and can be called from anywhere. */

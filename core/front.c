@@ -71,8 +71,7 @@ HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
     hki_entry entry = hki_pagemap_get((uintptr_t)object);
     struct hki_span *span = hki_entry_record(entry);
     uintptr_t at = (uintptr_t)object;
-    if (hki_entry_kind(entry) != HKI_CLASS_FULL ||
-        !hki_starts_set(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
+    if (hki_entry_kind(entry) != HKI_CLASS_FULL || !hki_starts_set(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
       hki_broken(hki_route.small->name, object);
     }
   }

@@ -63,18 +63,18 @@ static HKI_COLD void *retry(size_t size, size_t align, bool may_throw, const voi
 
 #define EXPORT __attribute__((visibility("default")))
 #define SITE __builtin_return_address(0)
-#define NEW(name, parameters, size, align, may_throw)                                                                        \
-  EXPORT void *name parameters;                                                                                              \
-  EXPORT void *name parameters                                                                                               \
-  {                                                                                                                          \
-    void *block = allocate(size, align, SITE);                                                                               \
-    return HKI_LIKELY(block != NULL) ? block : retry(size, align, may_throw, SITE);                                          \
+#define NEW(name, parameters, size, align, may_throw)                                                                          \
+  EXPORT void *name parameters;                                                                                                \
+  EXPORT void *name parameters                                                                                                 \
+  {                                                                                                                            \
+    void *block = allocate(size, align, SITE);                                                                                 \
+    return HKI_LIKELY(block != NULL) ? block : retry(size, align, may_throw, SITE);                                            \
   }
-#define DELETE(name, parameters, call)                                                                                       \
-  EXPORT void name parameters;                                                                                               \
-  EXPORT void name parameters                                                                                                \
-  {                                                                                                                          \
-    call;                                                                                                                    \
+#define DELETE(name, parameters, call)                                                                                         \
+  EXPORT void name parameters;                                                                                                 \
+  EXPORT void name parameters                                                                                                  \
+  {                                                                                                                            \
+    call;                                                                                                                      \
   }
 #define NOTHROW const void *nothrow __attribute__((unused))
 #define ALIGN size_t align __attribute__((unused))

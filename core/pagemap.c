@@ -15,7 +15,8 @@ static struct hki_leaf *reserve; /* atomic */
 /* Half a megabyte of address space, of which a page appears for every 32 MiB that are entered. */
 static struct hki_leaf *map_leaf(void)
 {
-  long r = hki_os.mmap(NULL, sizeof(struct hki_leaf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  long r =
+      hki_os.mmap(NULL, sizeof(struct hki_leaf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return hak_os_failed(r) ? NULL : (struct hki_leaf *)r;
 }
 

@@ -66,7 +66,8 @@ HKI_INLINE hki_entry hki_entry_make(enum hki_kind kind, const void *record, uint
 HKI_INLINE hki_entry hki_pagemap_get_valid(uintptr_t address)
 {
   struct hki_leaf *leaf = __atomic_load_n(&hki_pagemap[address >> 32], __ATOMIC_CONSUME);
-  return HKI_LIKELY(leaf != NULL) ? __atomic_load_n(&leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU], __ATOMIC_ACQUIRE) : 0;
+  return HKI_LIKELY(leaf != NULL) ? __atomic_load_n(&leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU], __ATOMIC_ACQUIRE)
+                                  : 0;
 }
 
 /* The same for any address; 0 (HKI_NONE) for any address nobody entered, NULL and wild ones included. */

@@ -80,8 +80,7 @@ enum hki_section hki_plugin_section(const char *section)
   }
   char path[PATH];
   const char *dot = strchr(section, '.');
-  if (dot == NULL || dot[1] == 0 ||
-      (strncmp(section, "backend.", 8) != 0 && strncmp(section, "policy.", 7) != 0)) {
+  if (dot == NULL || dot[1] == 0 || (strncmp(section, "backend.", 8) != 0 && strncmp(section, "policy.", 7) != 0)) {
     return HKI_SECTION_UNKNOWN;
   }
   return find(path, dot + 1) ? HKI_SECTION_IDLE : HKI_SECTION_MISSING;
@@ -122,13 +121,18 @@ static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c
   }
   if (p->kind != kind) {
     return complain(c, kind == HAK_BACKEND ? "a backend" : "a policy",
-                    p->kind == HAK_BACKEND ? "a backend" : p->kind == HAK_POLICY ? "a policy" : "an unknown kind of plugin");
+                    p->kind == HAK_BACKEND  ? "a backend"
+                    : p->kind == HAK_POLICY ? "a policy"
+                                            : "an unknown kind of plugin");
   }
   if (p->name == NULL || p->name[0] == 0 || p->start == NULL || p->ops == NULL) {
     return complain(c, "name, start and ops", "a descriptor without %s",
-                    p->start == NULL ? "start" : p->ops == NULL ? "ops" : "name");
+                    p->start == NULL ? "start"
+                    : p->ops == NULL ? "ops"
+                                     : "name");
   }
-  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < sizeof(struct hak_option))) || p->option_count > OPTIONS) {
+  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < sizeof(struct hak_option))) ||
+      p->option_count > OPTIONS) {
     return complain(c, "at most 32 options with their stride", "an option table of %u entries with stride %u", p->option_count,
                     p->option_stride);
   }

@@ -127,11 +127,16 @@ static void totals_of(const struct hki_snapshot *s, struct number n[TOTALS])
 {
   const struct hak_totals *t = &s->totals;
   const struct number all[TOTALS] = {
-      {"allocated", "bytes", false, t->allocated}, {"active", "bytes", false, t->active},
-      {"resident", "bytes", false, t->resident},   {"mapped", "bytes", false, t->mapped},
-      {"retained", "bytes", false, t->retained},   {"metadata", "bytes", false, t->metadata},
-      {"allocs", "", true, t->allocs},             {"frees", "", true, t->frees},
-      {"resizes", "", true, t->resizes},           {"foreign", "", true, t->foreign},
+      {"allocated", "bytes", false, t->allocated},
+      {"active", "bytes", false, t->active},
+      {"resident", "bytes", false, t->resident},
+      {"mapped", "bytes", false, t->mapped},
+      {"retained", "bytes", false, t->retained},
+      {"metadata", "bytes", false, t->metadata},
+      {"allocs", "", true, t->allocs},
+      {"frees", "", true, t->frees},
+      {"resizes", "", true, t->resizes},
+      {"foreign", "", true, t->foreign},
       {"threads", "", false, t->threads},
   };
   memcpy(n, all, sizeof all);
@@ -163,7 +168,7 @@ static void text(struct writer *w, long pid)
   out(w, "hakmem %s, process %ld\n", root->version_text, pid);
   totals_of(s, n);
   for (int i = 0; i < TOTALS; i++) {
-    out(w, "  %s%s %lu\n", n[i].key, "            " + (strlen(n[i].key) < 12 ? strlen(n[i].key) : 12), (unsigned long)n[i].value);
+    out(w, "  %s%s %lu\n", n[i].key, &"            "[strlen(n[i].key) < 12 ? strlen(n[i].key) : 12], (unsigned long)n[i].value);
   }
   for (uint32_t b = 0; b < root->backend_count; b++) {
     struct number t[TALLIES];
@@ -275,7 +280,8 @@ static void json(struct writer *w, long pid)
   out(w, "]}\n");
 }
 
-static void metric(struct writer *w, const struct number *n, const char *prefix, const char *label, const char *value, bool head)
+static void metric(struct writer *w, const struct number *n, const char *prefix, const char *label, const char *value,
+                   bool head)
 {
   char name[96];
   struct hki_text t = hki_text(name, sizeof name);

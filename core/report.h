@@ -11,8 +11,8 @@
 
 struct hki_snapshot {
   struct hak_totals totals;
-  struct hki_root root;                    /* copied */
-  struct hki_tally backend[HKI_BACKENDS];  /* summed over threads; boot's includes the detached */
+  struct hki_root root;                   /* copied */
+  struct hki_tally backend[HKI_BACKENDS]; /* summed over threads; boot's includes the detached */
   struct {
     uint64_t allocs; /* objects handed out */
     uint64_t frees;  /* objects taken back */

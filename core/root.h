@@ -21,13 +21,13 @@
 #define HKI_ROOT_VERSION 1U                         /* raised with every change of this file */
 
 enum {
-  HKI_NAME = 32,       /* longest name of a backend, arm or key, with its NUL */
-  HKI_BACKENDS = 16,   /* backend instances, boot included */
-  HKI_ARMS = 32,       /* strategies */
-  HKI_ROWS = 128,      /* counters of all plugins */
-  HKI_CLASSES = 97,    /* size classes */
-  HKI_MAIL = 512,      /* longest request or answer, with its NUL */
-  HKI_BOOT = 0         /* index of the boot backend */
+  HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
+  HKI_BACKENDS = 16, /* backend instances, boot included */
+  HKI_ARMS = 32,     /* strategies */
+  HKI_ROWS = 128,    /* counters of all plugins */
+  HKI_CLASSES = 97,  /* size classes */
+  HKI_MAIL = 512,    /* longest request or answer, with its NUL */
+  HKI_BOOT = 0       /* index of the boot backend */
 };
 
 /* What one thread did with one backend. Written by its thread alone, read by anyone, relaxed. */
@@ -47,16 +47,16 @@ struct hki_seat {
 
 /* A per-thread stack of free objects of one size class: two runs, so that whole runs are exchanged with the backend. */
 struct hki_magazine {
-  void *head;         /* run in use, chained through the first word */
-  uint32_t count;     /* objects in it */
-  uint32_t limit;     /* objects at which a run is full; 0: closed */
-  uint64_t allocs;    /* objects handed out from here */
-  void *spare;        /* second run, full or NULL */
-  uint32_t spares;    /* objects in it */
-  uint32_t unused;    /* 0 */
-  uint64_t refilled;  /* objects got from the backend */
-  uint64_t flushed;   /* objects given to the backend */
-  uint64_t reserved;  /* 0; the size is a power of two, so that a class is found by a shift */
+  void *head;        /* run in use, chained through the first word */
+  uint32_t count;    /* objects in it */
+  uint32_t limit;    /* objects at which a run is full; 0: closed */
+  uint64_t allocs;   /* objects handed out from here */
+  void *spare;       /* second run, full or NULL */
+  uint32_t spares;   /* objects in it */
+  uint32_t unused;   /* 0 */
+  uint64_t refilled; /* objects got from the backend */
+  uint64_t flushed;  /* objects given to the backend */
+  uint64_t reserved; /* 0; the size is a power of two, so that a class is found by a shift */
 };
 
 /*
@@ -65,16 +65,16 @@ struct hki_magazine {
  * store 0 into the first two at any moment, which sends the owner through its slow path once.
  */
 struct hki_thread {
-  uint64_t front_end;       /* requests below this size are looked up in the magazines; 0: gate closed */
-  uint64_t direct_end;      /* requests below this size go straight to `direct`; 0: gate closed */
+  uint64_t front_end;  /* requests below this size are looked up in the magazines; 0: gate closed */
+  uint64_t direct_end; /* requests below this size go straight to `direct`; 0: gate closed */
   struct hki_backend *direct;
   struct hki_seat *direct_seat; /* the one of `direct` */
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES];
-  struct hki_thread *next;       /* all records, newest first */
-  struct hki_thread *next_idle;  /* records without a thread */
-  uint32_t live;                 /* 1 while a thread owns it */
+  struct hki_thread *next;      /* all records, newest first */
+  struct hki_thread *next_idle; /* records without a thread */
+  uint32_t live;                /* 1 while a thread owns it */
 };
 
 /* A backend instance as the report shows it. */
@@ -100,8 +100,8 @@ enum hki_mail_state { HKI_MAIL_IDLE = 0, HKI_MAIL_SERVING = 1, HKI_MAIL_REQUEST 
  * REQUEST -> SERVING -> ANSWER, the sender ANSWER -> IDLE.
  */
 struct hki_mailbox {
-  uint32_t state;        /* enum hki_mail_state */
-  int32_t result;        /* errno of the answer, 0 when in force */
+  uint32_t state;         /* enum hki_mail_state */
+  int32_t result;         /* errno of the answer, 0 when in force */
   char request[HKI_MAIL]; /* key=value */
   char answer[HKI_MAIL];  /* one line */
 };
@@ -111,16 +111,16 @@ enum hki_state { HKI_STATE_BOOT = 0, HKI_STATE_LOADING = 1, HKI_STATE_READY = 2,
 struct hki_root {
   uint64_t magic;
   uint32_t version;
-  uint32_t size;          /* sizeof(struct hki_root) */
-  uint32_t thread_size;   /* sizeof(struct hki_thread) */
-  uint32_t sequence;      /* odd while names or counts below change */
-  uint32_t state;         /* enum hki_state */
-  uint32_t mistakes;      /* configuration mistakes reported */
+  uint32_t size;        /* sizeof(struct hki_root) */
+  uint32_t thread_size; /* sizeof(struct hki_thread) */
+  uint32_t sequence;    /* odd while names or counts below change */
+  uint32_t state;       /* enum hki_state */
+  uint32_t mistakes;    /* configuration mistakes reported */
   struct hki_thread *threads;
   uint32_t backend_count, arm_count, row_count;
-  uint32_t small;         /* backend index of [core] small, 0: none */
+  uint32_t small; /* backend index of [core] small, 0: none */
   char version_text[HKI_NAME];
-  char policy[HKI_NAME];  /* policy in force; empty: none, the first strategy serves */
+  char policy[HKI_NAME]; /* policy in force; empty: none, the first strategy serves */
   uint32_t class_bytes[HKI_CLASSES];
   uint64_t metadata;      /* bytes from meta_alloc */
   uint64_t foreign_frees; /* handed to libc */
@@ -129,12 +129,12 @@ struct hki_root {
   struct hki_tally boot;  /* what threads without a record did with boot */
   struct hki_backend_view backend[HKI_BACKENDS];
   char arm[HKI_ARMS][HKI_NAME];
-  uint8_t bin_arm[HAK_BINS];               /* arm in force for each size bin */
-  uint64_t arm_blocks[HKI_ARMS];           /* large blocks allocated by each arm */
+  uint8_t bin_arm[HAK_BINS];     /* arm in force for each size bin */
+  uint64_t arm_blocks[HKI_ARMS]; /* large blocks allocated by each arm */
   uint64_t arm_bytes[HKI_ARMS];
   struct hki_row_view row[HKI_ROWS];
   uint64_t values[HKI_ROWS];
-  uint64_t active_bytes;  /* capacity of live page blocks */
+  uint64_t active_bytes; /* capacity of live page blocks */
   struct hki_mailbox mailbox;
 };
 

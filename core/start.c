@@ -195,8 +195,8 @@ static void say_what_is_in_force(void)
   for (uint32_t i = 1; i < hakmem_root.backend_count; i++) {
     hki_append(&text, "%s%s", i == 1 ? "" : ", ", hakmem_root.backend[i].name);
   }
-  hki_say("%s serves process %d: backends %s; policy %s; %u mistakes in the configuration", PACKAGE_VERSION, (int)getpid(), names,
-          hakmem_root.policy[0] != 0 ? hakmem_root.policy : "none", hakmem_root.mistakes);
+  hki_say("%s serves process %d: backends %s; policy %s; %u mistakes in the configuration", PACKAGE_VERSION, (int)getpid(),
+          names, hakmem_root.policy[0] != 0 ? hakmem_root.policy : "none", hakmem_root.mistakes);
 }
 
 /* A linked and a preloaded copy may meet in one process. Every call goes to the first; the second stays in BOOT, untouched. */

@@ -29,10 +29,10 @@ HKI_INLINE uint64_t hki_starts_mask(uintptr_t address)
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 /* The instruction takes a bit offset of any size from its memory operand, which saves finding the word. */
-#define HKI_STARTS_CHANGE(instruction, starts, address, changed)                                                             \
-  __asm__("lock " instruction " %2, %0"                                                                                      \
-          : "+m"(*(starts)), "=@ccc"(changed)                                                                                \
-          : "r"((uint64_t)((address) >> 4) & 4095U)                                                                          \
+#define HKI_STARTS_CHANGE(instruction, starts, address, changed)                                                               \
+  __asm__("lock " instruction " %2, %0"                                                                                        \
+          : "+m"(*(starts)), "=@ccc"(changed)                                                                                  \
+          : "r"((uint64_t)((address) >> 4) & 4095U)                                                                            \
           : "memory")
 #endif
 

@@ -72,8 +72,8 @@ static void read_route(uint32_t arm, const char *section)
     size_t from;
     size_t least = i == 0 ? 0 : row->range[row->count - 1].from + 1;
     if (!split(word, &from) || (i == 0) != (from == 0) || from < least || (i > 0 && row->count == HKI_RANGES)) {
-      hki_mistake(item, "%s.route: found \"%s\", expected " GRAMMAR ", at most %d; that part is not used", section, route.list[i],
-                  HKI_RANGES);
+      hki_mistake(item, "%s.route: found \"%s\", expected " GRAMMAR ", at most %d; that part is not used", section,
+                  route.list[i], HKI_RANGES);
       continue;
     }
     struct hki_backend *backend = hki_plugin_backend(word, item);
@@ -102,8 +102,8 @@ void hki_strategy_read(void)
     }
     const char *name = item->section + strlen(PREFIX);
     if (hakmem_root.arm_count == HKI_ARMS || strlen(name) >= HKI_NAME || *name == 0) {
-      hki_mistake(item, "[%s]: found %s, expected at most %d strategies with names of 1 to %d characters; ignored", item->section,
-                  hakmem_root.arm_count == HKI_ARMS ? "too many" : "such a name", HKI_ARMS, HKI_NAME - 1);
+      hki_mistake(item, "[%s]: found %s, expected at most %d strategies with names of 1 to %d characters; ignored",
+                  item->section, hakmem_root.arm_count == HKI_ARMS ? "too many" : "such a name", HKI_ARMS, HKI_NAME - 1);
       continue;
     }
     arm = hakmem_root.arm_count++;

@@ -45,8 +45,8 @@ static struct hki_thread *record(void)
   thread = hki_meta_alloc(sizeof *thread, 64);
   if (thread != NULL) {
     thread->next = __atomic_load_n(&hakmem_root.threads, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(&hakmem_root.threads, &thread->next, thread, true, __ATOMIC_RELEASE,
-                                        __ATOMIC_RELAXED)) {
+    while (
+        !__atomic_compare_exchange_n(&hakmem_root.threads, &thread->next, thread, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
     }
   }
   return thread;

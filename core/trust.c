@@ -131,8 +131,8 @@ static bool ask_text(const char *maps, uintptr_t address, struct identity *id)
     uintptr_t low = strtoul(line, &at, 16);
     uintptr_t high = strtoul(at + 1, &at, 16);
     if (address >= low && address < high) {
-      at = strchrnul(at + 1, ' ');                 /* behind the permissions */
-      (void)strtoul(at, &at, 16);                  /* offset */
+      at = strchrnul(at + 1, ' '); /* behind the permissions */
+      (void)strtoul(at, &at, 16);  /* offset */
       uint64_t major = strtoul(at, &at, 16);
       uint64_t minor = strtoul(at + 1, &at, 16);
       *id = (struct identity){strtoul(at, &at, 10), major << 32 | minor};

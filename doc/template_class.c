@@ -80,7 +80,7 @@ static int32_t template_start(const hak_host *core, const hak_value *values, voi
 
 /* clang-format off */
 static void template_fork_prepare(void *self) { hak_lock_acquire(host, self); }
-static void template_fork_done(void *self) { hak_lock_release(host, self); } /* in the child this leaves it zero, as it must be */
+static void template_fork_done(void *self) { hak_lock_release(host, self); } /* which leaves it zero in the child, too */
 
 static const hak_backend_ops ops = {
   .struct_size = sizeof ops, .granularity = HAK_CLASS, .refill = template_refill, .flush = template_flush,

@@ -41,6 +41,7 @@ if [ "${INTERPOSE:-yes}" = yes ]; then
   is "stats.exit=off is silent" "$(under "$ini" "" /bin/true 2>&1)" ""
   is "stats.pid of another process is silent" "$(under "$ini" "stats.exit=text;stats.pid=1" /bin/true 2>&1)" ""
   # shellcheck disable=SC2016
-  like "stats.pid of this process" "$(bash -c 'under "$1" "stats.exit=text;stats.pid=$$" /bin/true' - "$ini" 2>&1)" "hakmem .*"
+  like "stats.pid of this process" "$(bash -c 'exec env LD_PRELOAD="$LIB" HAKMEM_SET="$1;stats.pid=$$" /bin/true' - \
+    "core.plugin_path=$PLUGINS;stats.exit=text" 2>&1)" "hakmem [0-9].*"
 fi
 finish

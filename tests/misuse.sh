@@ -46,7 +46,8 @@ for ini in "${INIS[@]}"; do
     done
     for kind in stack static mmap wild low kernel realloc-wild; do
       for foreign in abort libc; do
-        mistake "$conf, $hardening, foreign=$foreign: $kind" "$ini" "core.hardening=$hardening;core.foreign=$foreign" "$kind" 64 -
+        mistake "$conf, $hardening, foreign=$foreign: $kind" "$ini" "core.hardening=$hardening;core.foreign=$foreign" \
+          "$kind" 64 -
       done
     done
   done

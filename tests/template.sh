@@ -13,7 +13,8 @@ if [ -n "${PREFIX:-}" ]; then
   root=
 else
   root=$WORK/root
-  make -C "$TOP_BUILDDIR" install DESTDIR="$root" >"$WORK/install" 2>&1 || hard_error "make install: $(tail -n 3 "$WORK/install")"
+  make -C "$TOP_BUILDDIR" install DESTDIR="$root" >"$WORK/install" 2>&1 ||
+    hard_error "make install: $(tail -n 3 "$WORK/install")"
   PREFIX=$root
 fi
 pc=$(find "$PREFIX/" -name hakmem.pc | head -n 1)
@@ -125,8 +126,8 @@ adds_up "class template: the report adds up" json "$WORK/report.json"
 collect "policy template" 120 under "$WORK/policy.ini" "" "$WORK/semantics"
 collect "policy template" 60 reporting "$WORK/policy.ini" "" "$WORK/threads"
 is "policy template: in force" "$(report policy/name)" "template_policy "
-is "policy template: bins below and above 1 MiB" "$(report policy/bin_strategy/16 policy/bin_strategy/19 policy/bin_strategy/20 \
-  policy/bin_strategy/30)" "0 0 1 1 "
+is "policy template: bins below and above 1 MiB" \
+  "$(report policy/bin_strategy/16 policy/bin_strategy/19 policy/bin_strategy/20 policy/bin_strategy/30)" "0 0 1 1 "
 read -r epochs switches <<<"$(report policy/epochs policy/switches)"
 like "policy template: was asked" "$epochs" '[1-9][0-9]+'
 like "policy template: both strategies served" "$(report policy/strategies/0/blocks policy/strategies/1/blocks)" \

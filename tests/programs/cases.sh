@@ -32,7 +32,8 @@ case_perl() {
     (my $other = $text) =~ s/(\d+):(\d+)/$2-$1/g;
     print scalar(keys %count), " ", length($text), " ", length($other), " ", unpack("%32C*", $other), "\n";
     my $big = "abc" x 20_000_000; print length($big), " ", ($big =~ tr/b//), "\n";
-    my $pid = open(my $child, "-|") // die; if (!$pid) { print "child ", scalar(@{[(1) x 100000]}), "\n"; exit 0 } print <$child>;'
+    my $pid = open(my $child, "-|") // die;
+    if (!$pid) { print "child ", scalar(@{[(1) x 100000]}), "\n"; exit 0 } print <$child>;'
 }
 
 needs_python="/usr/bin/python3"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// program.rs - a Rust program for cases.sh: collections, growth, zeroed and over-aligned memory, threads, a panic that is caught.
+// program.rs - a Rust program for cases.sh: collections, growth, zeroed and over-aligned memory, threads, a caught panic.
 use std::alloc::{alloc, alloc_zeroed, dealloc, realloc, Layout};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
@@ -23,7 +23,8 @@ fn raw() -> bool {
         unsafe {
             let zeroed = alloc_zeroed(layout);
             let block = alloc(layout);
-            good &= (0..layout.size()).all(|i| *zeroed.add(i) == 0) && zeroed as usize % align == 0 && block as usize % align == 0;
+            good &= (0..layout.size()).all(|i| *zeroed.add(i) == 0);
+            good &= zeroed as usize % align == 0 && block as usize % align == 0;
             block.write_bytes(7, layout.size());
             let grown = realloc(block, layout, layout.size() * 3);
             good &= (0..layout.size()).all(|i| *grown.add(i) == 7) && grown as usize % align == 0;

@@ -12,7 +12,7 @@ if [ "${1:-}" = --case ]; then # the part that runs under hakmem
 fi
 . "$(dirname "$0")/../lib.sh"
 
-programs=$CASES inis= limit=600
+programs=$CASES inis="" limit=600
 while getopts p:i:t:l option; do
   case $option in
   p) programs=${OPTARG//,/ } ;;
@@ -23,6 +23,7 @@ while getopts p:i:t:l option; do
   esac
 done
 needs_interposing
+needs python3
 
 [ -n "$inis" ] || inis=$(cd "$TOP_SRCDIR/etc" && ls ./*.ini)
 export SRC=$TOP_SRCDIR PREPARED=$WORK/prepared PORT=$((20000 + $$ % 20000)) TOP_BUILDDIR TOP_SRCDIR
@@ -33,7 +34,8 @@ run() {
   local name=$1 dir=$2
   shift 2
   mkdir -p "$dir/work"
-  (cd "$dir/work" && timeout -k 5 "$limit" env "$@" bash "$TESTS/programs/run.sh" --case "$name") >"$dir/out" 2>"$dir/err" </dev/null
+  (cd "$dir/work" && timeout -k 5 "$limit" env "$@" bash "$TESTS/programs/run.sh" --case "$name") \
+    >"$dir/out" 2>"$dir/err" </dev/null
   echo "status $?" >>"$dir/out"
 }
 
@@ -66,7 +68,8 @@ for name in $programs; do
     served=$(python3 "$TESTS/report.py" sums "$dir"/stats/*.json 2>&1)
     complaints=$(cat "$dir/err" "$dir/work/errors" | grep -a '^hakmem:' | sort | uniq -c | head -n 3 | tr '\n' ' ')
     if ! cmp -s "$WORK/bare/$name/out" "$dir/out"; then
-      fail "$name in $ini" "$(diff "$WORK/bare/$name/out" "$dir/out" | head -n 4 | tr '\n' '|') $complaints" "the output of the bare run"
+      fail "$name in $ini" "$(diff "$WORK/bare/$name/out" "$dir/out" | head -n 4 | tr '\n' '|') $complaints" \
+        "the output of the bare run"
     elif [ -n "$complaints" ]; then
       fail "$name in $ini" "$complaints" "no complaint"
     elif ! [[ $served =~ malloc=[1-9] ]]; then
