@@ -128,6 +128,8 @@ static char *next_line(char *buffer, int size, void *stream)
       hki_mistake(&here, "found a section name of %lu characters, expected at most %d; section ignored", (unsigned long)name,
                   HKI_SECTION - 1);
       instead = "[!]";
+    } else {
+      length = name + 2; /* what follows is a comment, of any length */
     }
   } else if (!comment && length + 2 > (size_t)size) {
     hki_mistake(&here, "found a line of %lu characters (\"%s...\"), expected at most %d; ignored", (unsigned long)length, shown,

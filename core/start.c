@@ -211,6 +211,7 @@ static __attribute__((constructor)) void start(void)
   struct hki_thread *self = hki_self;
   hki_self = &hki_thread_load;
   if (is_first_copy()) {
+    __atomic_store_n(&hakmem_root.sequence, 1U, __ATOMIC_RELEASE); /* names and counts change until READY */
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_LOADING, __ATOMIC_RELEASE);
     hki_boot_start();
     hki_front_start();
@@ -224,6 +225,7 @@ static __attribute__((constructor)) void start(void)
     if (hki_settings.verbose) {
       say_what_is_in_force();
     }
+    __atomic_store_n(&hakmem_root.sequence, 2U, __ATOMIC_RELEASE);
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_READY, __ATOMIC_RELEASE);
   }
   hki_self = self;
