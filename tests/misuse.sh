@@ -8,16 +8,15 @@ ulimit -c 0
 build misuse "$TESTS/misuse.c"
 make_inis
 
-# The backend that a configuration sends a size to.
-backend_of() {
-  case $1:$2 in
-  malloc:* | *:64 | hakmem:65536 | hugepage:65536 | library:65536) echo malloc ;;
-  hakmem:2097152 | mmap:* | library:* | mixed:209715200) echo mmap ;;
-  hakmem:* | hugepage:* | huge64k:*) echo hugepage ;;
-  mixed:65536) echo mmap ;;
-  mixed:*) echo hugepage ;;
-  *) echo unknown ;;
-  esac
+# The backend that the route of a configuration sends a size to.
+backend_of() { # INI SIZE
+  local entries entry name word from backend
+  IFS=, read -ra entries <<<"$(sed -n 's/^route *= *\([^;]*\).*/\1/p' "$1")"
+  for entry in "${entries[@]}"; do
+    read -r name word from <<<"$entry"
+    if [ "$2" -ge "$(numfmt --from=iec "${from:-0}")" ]; then backend=$name; fi
+  done
+  echo "$backend"
 }
 
 # mistake NAME INI SETTINGS KIND SIZE BACKEND
@@ -38,7 +37,7 @@ for ini in "${INIS[@]}"; do
   conf=$(label "$ini")
   for hardening in off basic full; do
     for size in 64 65536 2097152 209715200; do
-      backend=$(backend_of "$conf" "$size")
+      backend=$(backend_of "$ini" "$size")
       for kind in double interior middle misaligned realloc-freed realloc-interior usable-freed double-moved double-thread; do
         mistake "$conf, $hardening, $size bytes: $kind" "$ini" "core.hardening=$hardening;core.foreign=abort" "$kind" "$size" \
           "$backend"
@@ -54,7 +53,7 @@ for ini in "${INIS[@]}"; do
   # The default: libc is only offered what can be libc's, so nothing of ours gets there.
   for size in 64 65536 2097152 209715200; do
     for kind in double interior middle forged misaligned; do
-      mistake "$conf, defaults, $size bytes: $kind" "$ini" "" "$kind" "$size" "$(backend_of "$conf" "$size")"
+      mistake "$conf, defaults, $size bytes: $kind" "$ini" "" "$kind" "$size" "$(backend_of "$ini" "$size")"
     done
   done
 done
