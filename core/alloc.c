@@ -62,7 +62,10 @@ static HKI_COLD void told_off(const struct hki_thread *inside)
 
 HKI_SLOW void hki_slow_event(struct hki_thread *thread)
 {
-  hki_gates_open(thread);
+  if (HKI_UNLIKELY(HKI_LOAD(&thread->direct_end) != HKI_LOAD(&hki_route.direct_end) ||
+                   HKI_LOAD(&thread->front_end) != HKI_LOAD(&hki_route.front_end))) {
+    hki_gates_open(thread);
+  }
   if (HKI_UNLIKELY(hki_deferred_waiting())) {
     hki_deferred_free();
   }

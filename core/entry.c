@@ -55,9 +55,16 @@ void *hak_calloc(size_t count, size_t size)
     errno = ENOMEM;
     return NULL;
   }
-  if (bytes <= 4096 && bytes < HKI_LOAD(&hki_self->front_end)) {
+  struct hki_thread *thread = hki_self;
+  if (bytes < HKI_LOAD(&thread->front_end)) {
     void *block = hki_alloc(bytes, SITE);
     return block != NULL ? memset(block, 0, bytes) : NULL;
+  }
+  if (bytes < HKI_LOAD(&thread->direct_end)) {
+    void *block = hki_byte_alloc(thread, thread->direct, bytes, HKI_ALIGN, 0, HKI_ZEROED);
+    if (HKI_LIKELY(block != NULL)) {
+      return block;
+    }
   }
   return hki_alloc_slow(bytes, HKI_ALIGN, HKI_ZEROED, SITE);
 }
