@@ -222,7 +222,7 @@ void hki_config_read(void)
   const char *conf = secure ? NULL : getenv("HAKMEM_CONF");
   const char *set = secure ? NULL : getenv("HAKMEM_SET");
   const char *verbose = secure ? NULL : getenv("HAKMEM_VERBOSE");
-  parse("built-in", hki_builtin_ini);
+  parse(HKI_BUILT_IN, hki_builtin_ini);
   read_file(HKI_SYSCONFDIR "/hakmem.ini", false);
   if (conf != NULL && *conf != 0) {
     read_file(conf, true);
@@ -245,6 +245,16 @@ const struct hki_item *hki_config_find(const char *section, const char *key)
     }
   }
   return found;
+}
+
+const struct hki_item *hki_config_last(const char *section)
+{
+  for (uint32_t i = item_count; i-- > 0;) {
+    if (strcmp(items[i].section, section) == 0 && strcmp(items[i].file, HKI_BUILT_IN) != 0) {
+      return &items[i];
+    }
+  }
+  return NULL;
 }
 
 uint32_t hki_config_count(void)

@@ -7,12 +7,14 @@
 
 #include "base.h"
 
+#define HKI_BUILT_IN "built-in" /* name of the layer that is embedded */
+
 enum { HKI_SECTION = 50 }; /* inih keeps so many bytes of a section's name, its NUL included */
 
 /* One "key = value" of one layer. */
 struct hki_item {
   const char *section, *key, *value;
-  const char *file; /* name of the layer; "built-in" for the embedded file */
+  const char *file; /* name of the layer */
   uint32_t line;    /* 0: the layer has no lines */
   bool used;        /* some option asked for it */
 };
@@ -22,6 +24,9 @@ void hki_config_read(void);
 
 /* The item in force, or NULL; marks it and all that it overrides as used. */
 const struct hki_item *hki_config_find(const char *section, const char *key);
+
+/* The last item of a section that a user wrote, or NULL. */
+const struct hki_item *hki_config_last(const char *section);
 
 uint32_t hki_config_count(void);
 const struct hki_item *hki_config_item(uint32_t index);

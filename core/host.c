@@ -21,9 +21,47 @@ static void *host_meta_alloc(const struct hak_host *host, size_t size, size_t al
   return hki_meta_alloc(size, align);
 }
 
+static bool held;      /* a plugin starts */
+static char said[400]; /* its last words */
+
 static void host_log(const struct hak_host *host, const char *text)
 {
-  hki_say("%s: %s", host->name, text);
+  if (held) {
+    if (said[0] != 0) {
+      hki_say("%s: %s", host->name, said);
+    }
+    struct hki_text last = hki_text(said, sizeof said);
+    hki_append(&last, "%s", text);
+  } else {
+    hki_say("%s: %s", host->name, text);
+  }
+}
+
+void hki_host_hold(void)
+{
+  held = true;
+  said[0] = 0;
+}
+
+const char *hki_host_let_go(const struct hak_host *host, bool started)
+{
+  held = false;
+  if (started && said[0] != 0) {
+    hki_say("%s: %s", host->name, said);
+  }
+  return !started && said[0] != 0 ? said : NULL;
+}
+
+static void log_format(const struct hak_host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void log_format(const struct hak_host *host, const char *format, ...)
+{
+  char line[sizeof said];
+  struct hki_text text = hki_text(line, sizeof line);
+  va_list args;
+  va_start(args, format);
+  hki_vappend(&text, format, args);
+  va_end(args);
+  host_log(host, line);
 }
 
 /*
@@ -47,13 +85,13 @@ static void *host_symbol(const struct hak_host *host, const char *library, const
     handle = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (handle == NULL) {
       const char *why = dlerror();
-      hki_say("%s: library %s: %s", host->name, library, why != NULL ? why : "cannot be loaded");
+      log_format(host, "%s", why != NULL ? why : "a library that cannot be loaded");
       return NULL;
     }
   }
   void *found = not_ours(dlsym(handle, symbol), symbol);
   if (found == NULL) {
-    hki_say("%s: found no %s in %s", host->name, symbol, library != NULL ? library : "the libraries after libhakmem");
+    log_format(host, "no %s in %s", symbol, library != NULL ? library : "the libraries after libhakmem");
   }
   return found;
 }

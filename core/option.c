@@ -303,7 +303,7 @@ void hki_option_unknown(void)
   for (uint32_t i = 0; i < hki_config_count(); i++) {
     const struct hki_item *item = hki_config_item(i);
     char name[TEXT], known[TEXT];
-    if (item->used || strcmp(item->file, "built-in") == 0) {
+    if (item->used || strcmp(item->file, HKI_BUILT_IN) == 0) {
       continue;
     }
     bool core = strcmp(item->section, "core") == 0 || strcmp(item->section, "stats") == 0;

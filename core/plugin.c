@@ -89,7 +89,7 @@ enum hki_section hki_plugin_section(const char *section)
 /* ---- checking -------------------------------------------------------------------------------------------------------- */
 
 struct complaint {
-  char found[200];
+  char found[400];
   const char *expected;
 };
 
@@ -181,9 +181,12 @@ static bool start(struct plugin *plugin, const char *name, struct complaint *c)
   if (host == NULL) {
     return complain(c, "fewer", "no room for its %u counters", d->counter_count);
   }
+  hki_host_hold();
   int32_t result = d->start(&host->base, values, &plugin->self);
+  const char *why = hki_host_let_go(&host->base, result == HAK_OK);
   if (result != HAK_OK) {
-    return complain(c, "0", "its start returned %d", result);
+    return why != NULL ? complain(c, "a plugin that starts", "%s", why)
+                       : complain(c, "a plugin that starts", "its start returned %d", result);
   }
   const char *lacking = NULL;
   if (d->kind == HAK_BACKEND) {
@@ -259,7 +262,8 @@ static struct plugin *load(uint32_t kind, const char *name, const struct hki_ite
     ok = plugin->section != NULL && start(plugin, instance, &c);
   }
   if (!ok) {
-    hki_mistake(where, "plugin %s: found %s, expected %s; not used", path, c.found, c.expected);
+    const struct hki_item *own = plugin->section != NULL ? hki_config_last(plugin->section) : NULL;
+    hki_mistake(own != NULL ? own : where, "plugin %s: found %s, expected %s; not used", path, c.found, c.expected);
   }
   return plugin;
 }

@@ -195,7 +195,7 @@ static void say_what_is_in_force(void)
   for (uint32_t i = 1; i < hakmem_root.backend_count; i++) {
     hki_append(&text, "%s%s", i == 1 ? "" : ", ", hakmem_root.backend[i].name);
   }
-  hki_say("%s serves process %d: backends %s; policy %s; %u mistakes in the configuration", PACKAGE_VERSION, (int)getpid(),
+  hki_say("%s serves process %d: backends %s; policy %s; mistakes in the configuration: %u", PACKAGE_VERSION, (int)getpid(),
           names, hakmem_root.policy[0] != 0 ? hakmem_root.policy : "none", hakmem_root.mistakes);
 }
 
@@ -219,7 +219,7 @@ static __attribute__((constructor)) void start(void)
     hki_fork_start();
     load();
     if (hki_settings.strict && hakmem_root.mistakes > 0) {
-      hki_say("%u mistakes and core.strict is on: the program is not started", hakmem_root.mistakes);
+      hki_say("core.strict is on, and mistakes were found: %u; the program is not started", hakmem_root.mistakes);
       _exit(EXIT_CONFIG);
     }
     if (hki_settings.verbose) {

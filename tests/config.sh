@@ -129,7 +129,7 @@ broken small_struct 'a descriptor of 16 bytes, expected at least that of ABI 0.1
 broken no_ops 'a descriptor without ops, expected name, start and ops' -DOPS=NULL
 broken no_alloc 'no alloc, expected all members that its granularity needs' -DALLOC=NULL
 broken half_fork 'no fork_parent, expected all members that its granularity needs' -DHALF_FORK
-broken fails_to_start 'its start returned -4, expected 0' -DSTART_RESULT=HAK_FAILED
+broken fails_to_start 'its start returned -4, expected a plugin that starts' -DSTART_RESULT=HAK_FAILED
 broken is_policy 'a policy, expected a backend' -DPOLICY
 broken unresolved '.*undefined symbol: nobody_has_this, expected a shared object that loads' -DUNRESOLVED
 plugin bad_default '-DDEFAULT_SIZE="huge"'
