@@ -234,8 +234,7 @@ START_TEST(alignment)
   for (size_t align = G; align <= GIB; align *= 2) {
     char *pad = take(pool, G);
     hak_block block = extent_alloc(pool, 3 * G, align);
-    ck_assert_ptr_nonnull(block.base);
-    ck_assert_uint_eq((uintptr_t)block.base % align, 0);
+    ck_assert(block.base != NULL && (uintptr_t)block.base % align == 0);
     fill(block.base, 3 * G, 1);
     extent_free(pool, block.base, hak_block_capacity(block));
     extent_free(pool, pad, G);
@@ -335,7 +334,6 @@ START_TEST(resize_in_place)
   ck_assert_ptr_eq(block.base, a);
   ck_assert_uint_eq(hak_block_capacity(block), 100 * MIB);
   ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
-  ck_assert(filled(a, 2 * G, 7));
   ck_assert(zero(a + 2 * G, MIB));
   memset(a + 2 * G, 1, MIB);
   block = extent_resize(pool, a, 100 * MIB, G + 1, G);

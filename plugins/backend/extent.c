@@ -26,6 +26,7 @@
 
 enum {
   HUGE_GRANULES = 32, /* granules in a huge page; arenas and their writable parts are whole multiples */
+  ORDERS = 21,        /* powers of two up to the granules of the largest arena */
   HORIZON = 4096,     /* granules to each side that are searched for the length of a free run */
   ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
   ARENA_STEP = 16,    /* an arena that cannot be reserved is tried again so many times smaller */
@@ -42,16 +43,15 @@ static_assert(EXTENT_HUGE == HUGE_GRANULES * HAK_GRANULE, "huge pages are whole 
 
 /* A stretch of address space. Records are never freed: those of unmapped arenas serve again. */
 struct arena {
-  char *base;         /* a multiple of EXTENT_HUGE */
-  size_t granules;    /* a multiple of HUGE_GRANULES */
-  size_t room;        /* granules that the bitmaps are large enough for */
-  size_t committed;   /* writable granules, from the base; a multiple of HUGE_GRANULES */
-  size_t taken;       /* bits set in `used` */
-  size_t lowest;      /* no granule below is free */
-  size_t longest;     /* no run of free granules is longer */
-  uint64_t *used;     /* granules that are in a block, or being released */
-  uint64_t *dirty;    /* free granules whose pages the system has not got back: they do not read as zero */
-  struct arena *next; /* in pool->unused */
+  char *base;            /* a multiple of EXTENT_HUGE */
+  size_t granules;       /* a multiple of HUGE_GRANULES */
+  size_t room;           /* granules that the bitmaps are large enough for */
+  size_t committed;      /* writable granules, from the base; a multiple of HUGE_GRANULES */
+  size_t taken;          /* bits set in `used` */
+  size_t lowest[ORDERS]; /* no free run of 1 << order granules or more starts below; what makes first fit fast */
+  uint64_t *used;        /* granules that are in a block, or being released */
+  uint64_t *dirty;       /* free granules whose pages the system has not got back: they do not read as zero */
+  struct arena *next;    /* in pool->unused */
 };
 
 struct extent_pool {
@@ -108,24 +108,33 @@ static bool arena_free(const struct arena *arena, size_t first, size_t end)
   return bits_next(arena->used, first, end, true) == end;
 }
 
+/* The order of a run: the largest whose power of two is not longer. */
+static size_t order_of(size_t granules)
+{
+  size_t order = 63 - (size_t)__builtin_clzll(granules);
+  return order < ORDERS ? order : ORDERS - 1;
+}
+
 /* The lowest free run of `count` granules at a multiple of `align`; arena->granules when there is none. */
 static size_t arena_fit(struct arena *arena, size_t count, size_t align)
 {
-  size_t longest = 0;
-  size_t from = bits_next(arena->used, arena->lowest, arena->granules, false);
-  arena->lowest = from;
+  size_t order = order_of(count);
+  size_t lowest = arena->granules;
+  size_t from = bits_next(arena->used, arena->lowest[order], arena->granules, false);
+  size_t first = arena->granules;
   while (from < arena->granules) {
-    size_t first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
+    first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
     size_t wanted = first + count;
     size_t end = bits_next(arena->used, from, wanted < arena->granules ? wanted : arena->granules, true);
+    lowest = end - from >= (size_t)1 << order && from < lowest ? from : lowest;
     if (end == wanted) {
-      return first;
+      break;
     }
-    longest = end - from > longest ? end - from : longest;
+    first = arena->granules;
     from = bits_next(arena->used, end, arena->granules, false);
   }
-  arena->longest = longest;
-  return arena->granules;
+  arena->lowest[order] = lowest;
+  return first;
 }
 
 /* Makes the granules below `end` writable, and some more for the next blocks. */
@@ -156,9 +165,6 @@ static size_t arena_take(struct extent_pool *pool, struct arena *arena, size_t f
 {
   pool->empty -= arena->taken == 0;
   arena->taken += end - first;
-  if (first == arena->lowest) {
-    arena->lowest = end;
-  }
   bits_set(arena->used, first, end);
   size_t dirty = bits_clear(arena->dirty, first, end);
   uncount(pool, EXTENT_RETAINED, dirty * HAK_GRANULE);
@@ -175,13 +181,17 @@ static void arena_put(struct extent_pool *pool, struct arena *arena, size_t firs
   }
   arena->taken -= end - first;
   pool->empty += arena->taken == 0;
-  arena->lowest = first < arena->lowest ? first : arena->lowest;
   pool->low = arena->base < pool->low ? arena->base : pool->low;
 
+  /* The free run that this now is part of. Where it starts beyond the horizon, orders within the horizon know it already. */
   size_t left = bits_back(arena->used, first > HORIZON ? first - HORIZON : 0, first);
   size_t right = bits_next(arena->used, end, end + HORIZON < arena->granules ? end + HORIZON : arena->granules, true);
-  size_t run = first - left == HORIZON || right - end == HORIZON ? arena->granules : right - left;
-  arena->longest = run > arena->longest ? run : arena->longest;
+  bool beyond = first - left == HORIZON || right - end == HORIZON;
+  size_t orders = order_of(beyond ? arena->granules : right - left) + 1;
+  for (size_t order = 0; order < orders; order++) {
+    size_t start = beyond && (size_t)1 << order > HORIZON ? 0 : left;
+    arena->lowest[order] = start < arena->lowest[order] ? start : arena->lowest[order];
+  }
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------------- */
@@ -221,7 +231,7 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t count, size_t alig
     if (full) {
       pool->low = granule_address(arena, arena->granules);
     }
-    if (arena->longest < count) {
+    if (arena->lowest[order_of(count)] == arena->granules) {
       continue;
     }
     first = arena_fit(arena, count, align);
@@ -409,7 +419,7 @@ static bool movable(const struct extent_pool *pool, const struct arena *arena, c
   } else if (extended != -ENOMEM) {
     return false;
   }
-  size_t at = arena->lowest / pool->unit * pool->unit;
+  size_t at = arena->lowest[0] / pool->unit * pool->unit;
   while (at < arena->granules && !arena_free(arena, at, at + pool->unit)) {
     at = bits_next(arena->used, at + pool->unit, arena->granules, false) / pool->unit * pool->unit;
   }
@@ -645,8 +655,7 @@ static struct arena *arena_reserve(struct extent_pool *pool, size_t need)
   arena->granules = size / HAK_GRANULE;
   arena->committed = 0;
   arena->taken = 0;
-  arena->lowest = 0;
-  arena->longest = arena->granules;
+  memset(arena->lowest, 0, sizeof arena->lowest);
 
   size_t i = arena_above(pool, base);
   memmove(&pool->arenas[i + 1], &pool->arenas[i], (pool->count - i) * sizeof(*pool->arenas));
