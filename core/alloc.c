@@ -5,9 +5,10 @@
 
 #include <errno.h>
 
-#include "deferred.h"
 #include "epoch.h"
+#include "free.h"
 #include "mailbox.h"
+#include "message.h"
 #include "page.h"
 #include "route.h"
 
@@ -66,8 +67,8 @@ HKI_SLOW void hki_slow_event(struct hki_thread *thread)
                    HKI_LOAD(&thread->front_end) != HKI_LOAD(&hki_route.front_end))) {
     hki_gates_open(thread);
   }
-  if (HKI_UNLIKELY(hki_deferred_waiting())) {
-    hki_deferred_free();
+  if (HKI_UNLIKELY(hki_free_waits())) {
+    hki_free_deferred();
   }
   if (HKI_UNLIKELY(HKI_LOAD(&hakmem_root.mailbox.state) == HKI_MAIL_REQUEST)) {
     hki_mailbox_serve();

@@ -2,6 +2,7 @@
 /* byte.c - the slow half of byte blocks. Owns nothing. */
 #include "byte.h"
 
+#include "misuse.h"
 #include "span.h"
 
 HKI_SLOW bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend)

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * byte.h - blocks of byte backends: the 16-byte header in front of each, and the way from and to the backend.
- *
- *     base             block - 16              block
- *     | alignment gap  | size, arm, backend | offset | the program's bytes ...
- */
+/* byte.h - blocks of byte backends: the way from and to the backend. */
 #ifndef HKI_BYTE_H
 #define HKI_BYTE_H
 
@@ -12,30 +7,8 @@
 
 #include "backend.h"
 #include "base.h"
-#include "misuse.h"
+#include "header.h"
 #include "starts.h"
-
-struct hki_header {
-  uint64_t tag;    /* requested bytes << 16 | arm << 8 | backend index */
-  uint64_t offset; /* of the block from its base: 16, or more when over-aligned */
-};
-_Static_assert(sizeof(struct hki_header) == HKI_ALIGN, "the block behind the header keeps the alignment of the base");
-
-HKI_INLINE struct hki_header *hki_header(const void *block)
-{
-  return (struct hki_header *)((uintptr_t)block - sizeof(struct hki_header));
-}
-
-HKI_INLINE size_t hki_header_size(const struct hki_header *header)
-{
-  return header->tag >> 16;
-}
-
-/* The header may have been overwritten by the program; an index that is out of use leads to operations that say so and abort. */
-HKI_INLINE struct hki_backend *hki_header_backend(const struct hki_header *header)
-{
-  return &hki_backends[header->tag & (HKI_BACKENDS - 1)];
-}
 
 enum { HKI_ZEROED = 1 }; /* request: every byte is zero */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* control.c - owns the control lock and the functions of hakmem.h that read or steer the whole process. */
+/* control.c - owns nothing: the functions of hakmem.h that read or steer the whole process. */
 #define _GNU_SOURCE
 #include "control.h"
 
@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "alloc.h"
 #include "backend.h"
+#include "front.h"
 #include "hakmem/hakmem.h"
 #include "lock.h"
 #include "message.h"
@@ -23,29 +23,11 @@
 #include "settings.h"
 #include "thread.h"
 
-hak_lock hki_control_lock;
-
-bool hki_control_try(void)
-{
-  uint32_t expected = 0;
-  return __atomic_compare_exchange_n(&hki_control_lock.word, &expected, 1U, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-void hki_control_take(void)
-{
-  hki_lock(&hki_control_lock);
-}
-
-void hki_control_release(void)
-{
-  hki_unlock(&hki_control_lock);
-}
-
 int hki_control_set(const char *name, const char *value, const char *who, char *why, size_t why_size)
 {
-  hki_control_take();
+  hki_lock(&hki_control_lock);
   int result = hki_option_set(name, value, who, why, why_size);
-  hki_control_release();
+  hki_unlock(&hki_control_lock);
   hki_gates_close();
   return result;
 }
@@ -72,16 +54,15 @@ size_t hki_control_trim(void)
   if (hki_detached(thread)) {
     return 0;
   }
-  hki_slow_event(thread);
   hki_front_drain(thread);
-  hki_control_take();
+  hki_lock(&hki_control_lock);
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
     struct hki_backend *backend = &hki_backends[i];
     hki_enter(backend);
     given += backend->ops.trim(backend->self);
     hki_leave(thread);
   }
-  hki_control_release();
+  hki_unlock(&hki_control_lock);
   return given;
 }
 
@@ -161,9 +142,9 @@ int hak_stats_write(int fd, const char *format)
 int hak_config_write(int fd)
 {
   struct target target = {.fd = fd};
-  hki_control_take();
+  hki_lock(&hki_control_lock);
   hki_option_list(to_fd, &target);
-  hki_control_release();
+  hki_unlock(&hki_control_lock);
   return (int)hakmem_root.mistakes;
 }
 

@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * control.h - the control plane's lock, and what is done under it: statistics, live options, trim.
- *
- * The lock serialises everything that changes settings, options, or what is published. It is never taken on the way to memory,
- * except by a thread that finds it free at the end of an epoch.
+ * control.h - what is done under the control lock, and for the process as a whole: statistics, live options, trim.
  */
 #ifndef HKI_CONTROL_H
 #define HKI_CONTROL_H
 
 #include "base.h"
-
-extern hak_lock hki_control_lock; /* taken around a fork */
-
-bool hki_control_try(void);
-void hki_control_take(void);
-void hki_control_release(void);
 
 /* hak_set and the mailbox. An errno code; `why` gets one line. */
 int hki_control_set(const char *name, const char *value, const char *who, char *why, size_t why_size);

@@ -17,7 +17,9 @@
 #include "alloc.h"
 #include "control.h"
 #include "free.h"
+#include "message.h"
 #include "report.h"
+#include "resize.h"
 #include "settings.h"
 #include "span.h"
 

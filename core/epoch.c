@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "control.h"
 #include "lock.h"
 #include "message.h"
 #include "meta.h"
@@ -76,7 +75,7 @@ static HKI_COLD void retire(const char *why)
 static HKI_SLOW void end_epoch(void)
 {
   int saved = errno;
-  if (!hki_control_try()) {
+  if (!hki_try_lock(&hki_control_lock)) {
     return; /* another thread decides, or an option changes: this epoch is a little longer */
   }
   if (policy.inside != NULL && HKI_LOAD(&blocks) >= hki_settings.epoch) {
@@ -94,7 +93,7 @@ static HKI_SLOW void end_epoch(void)
       retire(why);
     }
   }
-  hki_control_release();
+  hki_unlock(&hki_control_lock);
   errno = saved;
 }
 

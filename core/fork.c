@@ -12,7 +12,6 @@
 #include <pthread.h>
 
 #include "backend.h"
-#include "control.h"
 #include "lock.h"
 #include "meta.h"
 #include "span.h"

@@ -1,19 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* free.c - the slow path of free, and what depends on knowing a block: its usable size, and realloc. Owns nothing. */
+/* free.c - the slow path of free, and the size of a block. Owns the frees that wait. */
 #define _GNU_SOURCE
 #include "free.h"
 
 #include <errno.h>
 
-#include "alloc.h"
 #include "boot.h"
-#include "deferred.h"
 #include "foreign.h"
 #include "misuse.h"
 #include "page.h"
-#include "route.h"
 #include "settings.h"
 #include "span.h"
+
+/* ---- deferred frees: a lock-free stack of nodes from libc; whoever takes it takes all of it ------------------------------- */
+
+struct node {
+  struct node *next;
+  void *block;
+};
+
+static struct node *waiting;
+
+static HKI_COLD void defer(void *block)
+{
+  struct node *node = __libc_malloc(sizeof *node);
+  if (node == NULL) {
+    return; /* the block is lost, which is better than a deadlock */
+  }
+  node->block = block;
+  node->next = __atomic_load_n(&waiting, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&waiting, &node->next, node, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+  }
+  hki_gates_close();
+}
 
 HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func)
 {
@@ -97,17 +116,33 @@ HKI_SLOW void hki_free_slow(void *block, hki_entry entry, const char *func)
   } else if (is_boot_block(block, entry)) {
     free_boot(block, entry, func);
   } else if (thread != &hki_thread_gone && thread != &hki_thread_none) {
-    hki_defer(block);
+    defer(block);
   } else {
     struct hki_thread *lent = hki_thread_lend();
     if (lent != NULL) {
       free_own(lent, block, entry, func);
       hki_thread_unlend();
     } else {
-      hki_defer(block);
+      defer(block);
     }
   }
   errno = saved;
+}
+
+bool hki_free_waits(void)
+{
+  return HKI_LOAD(&waiting) != NULL;
+}
+
+HKI_COLD void hki_free_deferred(void)
+{
+  struct node *node = __atomic_exchange_n(&waiting, NULL, __ATOMIC_ACQUIRE);
+  while (node != NULL) {
+    struct node *next = node->next;
+    hki_free(node->block, "free");
+    __libc_free(node);
+    node = next;
+  }
 }
 
 size_t hki_usable(const void *block, const char *func)
@@ -117,7 +152,7 @@ size_t hki_usable(const void *block, const char *func)
   switch (hki_entry_kind(entry)) {
   case HKI_CLASS:
   case HKI_CLASS_FULL:
-    if (hki_settings.hardening == HKI_OFF || hki_front_valid(block, entry)) {
+    if (hki_settings.hardening == HKI_OFF || hki_span_holds(hki_entry_record(entry), (uintptr_t)block)) {
       return hakmem_root.class_bytes[hki_entry_class(entry)];
     }
     break;
@@ -136,57 +171,4 @@ size_t hki_usable(const void *block, const char *func)
     break;
   }
   return is_foreign(func, block, entry) ? hki_foreign_size(block) : 0;
-}
-
-/* The backend that malloc would choose now; NULL for the class backend. */
-static const struct hki_backend *wanted(size_t size)
-{
-  uint32_t arm;
-  if (size < hki_route.small_end) {
-    return hki_route.small->granularity == HAK_CLASS ? NULL : hki_route.small;
-  }
-  return hki_route_find(size, &arm);
-}
-
-/* The same block with another size, from its own backend. NULL when that is refused or not wise. */
-static void *resize_own(struct hki_thread *thread, void *block, hki_entry entry, size_t size)
-{
-  const struct hki_span *span;
-  switch (hki_entry_kind(entry)) {
-  case HKI_CLASS:
-  case HKI_CLASS_FULL:
-    return size < hki_route.small_end && hki_class_of(size) == hki_entry_class(entry) ? block : NULL;
-  case HKI_STARTS:
-    return wanted(size) == hki_header_backend(hki_header(block)) ? hki_byte_resize(thread, block, size) : NULL;
-  case HKI_PAGE_BLOCK:
-    span = hki_page_live(block, entry);
-    return span != NULL && wanted(size) == &hki_backends[span->backend] ? hki_page_resize(thread, block, entry, size) : NULL;
-  default:
-    return NULL;
-  }
-}
-
-HKI_SLOW void *hki_resize(void *block, size_t size, const void *site)
-{
-  int saved = errno;
-  size_t old = hki_usable(block, "realloc"); /* settles whether this is a live block at all */
-  struct hki_thread *thread = hki_thread_attach();
-  if (size > HKI_SIZE_MAX) {
-    errno = ENOMEM;
-    return NULL;
-  }
-  if (!hki_detached(thread)) {
-    hki_slow_event(thread);
-    void *same = resize_own(thread, block, hki_pagemap_get((uintptr_t)block), size);
-    if (same != NULL) {
-      errno = saved;
-      return same;
-    }
-  }
-  void *fresh = hki_alloc(size, site);
-  if (fresh != NULL) {
-    memcpy(fresh, block, old < size ? old : size);
-    hki_free(block, "realloc");
-  }
-  return fresh;
 }

@@ -37,7 +37,11 @@ void hki_free_sized(void *block, size_t size, const char *func);
 /* What malloc_usable_size says of a live block; misuse of any other pointer, but for libc's. */
 size_t hki_usable(const void *block, const char *func);
 
-/* realloc without its corner cases: block != NULL, size != 0. NULL: errno is ENOMEM and the block is as it was. */
-void *hki_resize(void *block, size_t size, const void *site);
+/*
+ * Frees that arrived where they could not be done, inside a callback of a plugin that may hold its lock or between fork's handlers,
+ * wait for the next slow event of any thread.
+ */
+bool hki_free_waits(void);
+void hki_free_deferred(void);
 
 #endif

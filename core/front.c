@@ -25,7 +25,8 @@ static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t 
   if (hki_settings.hardening == HKI_BASIC) {
     for (void *object = head; object != NULL; object = *(void **)object) {
       hki_entry entry = hki_pagemap_get((uintptr_t)object);
-      if (hki_entry_kind(entry) != HKI_CLASS || hki_entry_class(entry) != cls || !hki_front_valid(object, entry)) {
+      if (hki_entry_kind(entry) != HKI_CLASS || hki_entry_class(entry) != cls ||
+          !hki_span_holds(hki_entry_record(entry), (uintptr_t)object)) {
         hki_misuse("free", object, entry);
       }
     }
@@ -91,16 +92,6 @@ uint32_t hki_front_class(size_t size, size_t align)
     }
   }
   return cls;
-}
-
-bool hki_front_valid(const void *block, hki_entry entry)
-{
-  const struct hki_span *span = hki_entry_record(entry);
-  uintptr_t at = (uintptr_t)block;
-  if ((at - span->base) % span->object_bytes != 0) {
-    return false;
-  }
-  return span->starts == NULL || hki_starts_test(&span->starts[(at - span->base) / HAK_GRANULE], at);
 }
 
 HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func)

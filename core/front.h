@@ -43,9 +43,6 @@ void hki_front_open(struct hki_thread *thread);
 void hki_front_drain(struct hki_thread *thread);
 void hki_front_close(struct hki_thread *thread);
 
-/* The size class spans' answer to "is this the start of an object?", and under full: of a live one. */
-bool hki_front_valid(const void *block, hki_entry entry);
-
 HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
 {
   void *object = magazine->head;

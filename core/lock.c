@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* lock.c - the slow halves of hak_lock. Owns nothing. */
+/* lock.c - the slow halves of hak_lock. Owns the control lock. */
 #include "lock.h"
 
 #include "os.h"
@@ -12,6 +12,8 @@
 #endif
 
 enum { SPINS = 100 }; /* about the time of a short critical section; far below a context switch */
+
+hak_lock hki_control_lock;
 
 HKI_SLOW void hki_lock_wait(hak_lock *lock)
 {

@@ -21,12 +21,25 @@ HKI_INLINE void hki_lock(hak_lock *lock)
   }
 }
 
+/* True when the lock was free, and is the caller's now. */
+HKI_INLINE bool hki_try_lock(hak_lock *lock)
+{
+  uint32_t expected = 0;
+  return __atomic_compare_exchange_n(&lock->word, &expected, 1U, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
 HKI_INLINE void hki_unlock(hak_lock *lock)
 {
   if (__atomic_exchange_n(&lock->word, 0U, __ATOMIC_RELEASE) == 2U) {
     hki_lock_wake(lock);
   }
 }
+
+/*
+ * Serialises the control plane: everything that changes settings, options, or what is published. It is never waited for on the way
+ * to memory; a thread that ends an epoch tries it. Taken around a fork.
+ */
+extern hak_lock hki_control_lock;
 
 /*
  * For the locks that boot needs. Between fork's handlers the forking thread holds them all, and boot serves what other

@@ -2,9 +2,9 @@
 /* misuse.c - the messages for misuse. Owns nothing. Their wording is part of the interface: tests hold it word for word. */
 #include "misuse.h"
 
-#include "byte.h"
-#include "front.h"
+#include "header.h"
 #include "span.h"
+#include "starts.h"
 
 struct place {
   uintptr_t start;
@@ -48,7 +48,7 @@ HKI_COLD _Noreturn void hki_misuse(const char *func, const void *pointer, hki_en
     place.start = at - (at - span->base) % span->object_bytes;
     place.size = span->object_bytes;
     place.backend = hki_backends[span->backend].name;
-    found = span->starts == NULL || hki_front_valid((void *)place.start, entry);
+    found = span->starts == NULL || hki_span_holds(span, place.start);
   } else {
     found = find(at, &place);
   }

@@ -12,6 +12,7 @@
 
 #include "alloc.h"
 #include "free.h"
+#include "message.h"
 
 #ifdef HKI_INTERPOSE
 

@@ -7,10 +7,10 @@
 
 #include "message.h"
 #include "meta.h"
-#include "plugin.h"
-#include "strategy.h"
 
 enum { OPTIONS = 192, WORDS = 32, TEXT = 256, NEAR = 3 };
+
+bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);
 
 static struct hki_option options[OPTIONS];
 static uint32_t option_count;
@@ -176,11 +176,8 @@ bool hki_value_parse(const hak_option *option, const char *text, hak_value *valu
     good = made.list != NULL;
     break;
   case HAK_PAGES:
-    made.pages = hki_plugin_pages(text);
-    good = made.pages != NULL;
-    break;
   case HAK_ARM:
-    good = hki_strategy_find(text, &made.arm);
+    good = hki_value_resolve != NULL && hki_value_resolve(option, text, &made);
     break;
   default:
     break;
@@ -298,7 +295,7 @@ static const struct hki_option *nearest(const char *name, uint32_t within)
   return best;
 }
 
-void hki_option_unknown(void)
+void hki_option_unknown(enum hki_section (*classify)(const char *section))
 {
   for (uint32_t i = 0; i < hki_config_count(); i++) {
     const struct hki_item *item = hki_config_item(i);
@@ -306,21 +303,18 @@ void hki_option_unknown(void)
     if (item->used || strcmp(item->file, HKI_BUILT_IN) == 0) {
       continue;
     }
-    bool core = strcmp(item->section, "core") == 0 || strcmp(item->section, "stats") == 0;
-    if (!core && !hki_strategy_section(item->section)) {
-      enum hki_section section = hki_plugin_section(item->section);
-      if (section == HKI_SECTION_IDLE) {
-        continue; /* a plugin that is installed, but not chosen: `hakmem check` loads it */
-      }
-      if (section == HKI_SECTION_MISSING) {
-        hki_mistake(item, "section [%s]: found no plugin of that name, expected one that is installed; ignored", item->section);
-        continue;
-      }
-      if (section == HKI_SECTION_UNKNOWN) {
-        hki_mistake(item, "unknown section [%s], expected core, stats, strategy.NAME, backend.NAME or policy.NAME; ignored",
-                    item->section);
-        continue;
-      }
+    enum hki_section section = classify(item->section);
+    if (section == HKI_SECTION_IDLE) {
+      continue; /* `hakmem check` loads it and looks */
+    }
+    if (section == HKI_SECTION_MISSING) {
+      hki_mistake(item, "section [%s]: found no plugin of that name, expected one that is installed; ignored", item->section);
+      continue;
+    }
+    if (section == HKI_SECTION_UNKNOWN) {
+      hki_mistake(item, "unknown section [%s], expected core, stats, strategy.NAME, backend.NAME or policy.NAME; ignored",
+                  item->section);
+      continue;
     }
     full_name(item->section, item->key, name, sizeof name);
     const struct hki_option *near = nearest(name, NEAR);

@@ -22,9 +22,12 @@ struct hki_option {
 };
 
 /*
- * Converts text by an option's line. HAK_PAGES and HAK_ARM become names for `resolve`. False: *value is untouched.
+ * Converts text by an option's line. False: *value is untouched.
  */
 bool hki_value_parse(const hak_option *option, const char *text, hak_value *value);
+
+/* Finds what a HAK_PAGES or HAK_ARM names. False when there is none. Set by those who know, before the first such option. */
+extern bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);
 
 /* What a value of the option looks like, for messages. */
 const char *hki_value_expected(const hak_option *option, char *buffer, size_t size);
@@ -36,8 +39,16 @@ const char *hki_value_expected(const hak_option *option, char *buffer, size_t si
 hak_value hki_option_read(const char *section, const hak_option *option, uint32_t index,
                           int32_t (*set)(void *, uint32_t, hak_value), void *owner);
 
+/* What a section of the configuration is. */
+enum hki_section {
+  HKI_SECTION_UNKNOWN, /* nothing */
+  HKI_SECTION_LOADED,  /* its options are read */
+  HKI_SECTION_IDLE,    /* of a plugin that is installed, but that nothing in the configuration chooses */
+  HKI_SECTION_MISSING  /* of a plugin that is not installed */
+};
+
 /* Reports every item of the configuration that no option asked for. After all options were read. */
-void hki_option_unknown(void);
+void hki_option_unknown(enum hki_section (*classify)(const char *section));
 
 /* hak_set and the mailbox. errno code; `why` gets a line. Under the control lock. */
 int hki_option_set(const char *name, const char *value, const char *who, char *why, size_t why_size);

@@ -6,6 +6,7 @@
 #include "page.h"
 
 #include "meta.h"
+#include "misuse.h"
 #include "span.h"
 
 static void enter_map(uintptr_t base, hki_entry entry)

@@ -5,6 +5,7 @@
 
 #include "base.h"
 #include "config.h"
+#include "option.h"
 
 /* The backend of that name, loaded when it is not yet. NULL after one line that says why; `where` is the setting that names it. */
 struct hki_backend *hki_plugin_backend(const char *name, const struct hki_item *where);
@@ -14,13 +15,6 @@ bool hki_plugin_policy(const char *name, const struct hki_item *where);
 
 /* The page source of that name, its backend loaded when it is not yet; NULL after one line. */
 const struct hak_pages *hki_plugin_pages(const char *name);
-
-enum hki_section {
-  HKI_SECTION_UNKNOWN, /* not the section of a plugin */
-  HKI_SECTION_LOADED,
-  HKI_SECTION_IDLE,   /* installed, but nothing in the configuration chooses it */
-  HKI_SECTION_MISSING /* not installed */
-};
 
 /* What a section such as "backend.mmap" is. */
 enum hki_section hki_plugin_section(const char *section);

@@ -48,6 +48,14 @@ static void enter(uintptr_t base, size_t bytes, hki_entry e)
   }
 }
 
+bool hki_span_holds(const struct hki_span *span, uintptr_t address)
+{
+  if ((address - span->base) % span->object_bytes != 0) {
+    return false;
+  }
+  return span->starts == NULL || hki_starts_test(&span->starts[(address - span->base) / HAK_GRANULE], address);
+}
+
 int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls)
 {
   uintptr_t start = (uintptr_t)base;

@@ -49,6 +49,9 @@ HKI_INLINE bool hki_span_move(struct hki_span *span, enum hki_span_state from, e
   return __atomic_compare_exchange_n(&span->state, &expected, (uint32_t)to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
+/* For a class span: does an object start there, and under full hardening, is it live? */
+bool hki_span_holds(const struct hki_span *span, uintptr_t address);
+
 /* Enters and removes a class span; see hak_host.span_register. [any] */
 int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls);
 void hki_span_unregister(void *base);

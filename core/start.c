@@ -170,9 +170,25 @@ static void load_small(void)
   }
 }
 
+static bool resolve(const hak_option *option, const char *name, hak_value *value)
+{
+  if (option->type == HAK_ARM) {
+    return hki_strategy_find(name, &value->arm);
+  }
+  value->pages = hki_plugin_pages(name);
+  return value->pages != NULL;
+}
+
+static enum hki_section classify(const char *section)
+{
+  bool ours = strcmp(section, "core") == 0 || strcmp(section, "stats") == 0 || hki_strategy_section(section);
+  return ours ? HKI_SECTION_LOADED : hki_plugin_section(section);
+}
+
 static void load(void)
 {
   static const uint8_t first_arm[HAK_BINS];
+  hki_value_resolve = resolve;
   hki_config_read();
   read_settings();
   hki_strategy_read();
@@ -185,7 +201,7 @@ static void load(void)
   hki_route_publish(first_arm);
   (void)hki_plugin_policy(hki_settings.policy, hki_config_find("core", "policy"));
   hakmem_root.switches = 0;
-  hki_option_unknown();
+  hki_option_unknown(classify);
 }
 
 static void say_what_is_in_force(void)
