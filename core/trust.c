@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "message.h"
@@ -59,10 +60,40 @@ static bool good(const struct stat *st, const char **found, const char **expecte
   return true;
 }
 
+/* Every directory above a real path. Plugins mostly share theirs, so the last good one is remembered. */
+static bool directories_good(const char *path, const char **found, const char **expected)
+{
+  static char last[PATH_MAX];
+  char above[PATH_MAX];
+  struct stat st;
+  strcpy(above, path);
+  *strrchr(above, '/') = 0;
+  if (strcmp(above, last) == 0) {
+    return true;
+  }
+  strcpy(last, above);
+  for (bool root = false; !root;) {
+    char *slash = strrchr(above, '/');
+    root = slash == NULL;
+    if (stat(root ? "/" : above, &st) != 0) {
+      *found = "a directory above it that cannot be examined";
+      last[0] = 0;
+      return false;
+    }
+    if (!good(&st, found, expected)) {
+      last[0] = 0;
+      return false;
+    }
+    if (!root) {
+      *slash = 0;
+    }
+  }
+  return true;
+}
+
 bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **found, const char **expected)
 {
   trust->fd = -1;
-  trust->mapping = MAP_FAILED;
   *expected = "a readable plugin file";
   if (realpath(path, trust->path) == NULL) {
     *found = "no such file";
@@ -79,23 +110,9 @@ bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **fou
     return false;
   }
   bool ok = good(&st, found, expected);
-  char above[sizeof trust->path];
-  memcpy(above, trust->path, sizeof above);
-  for (char *slash = strrchr(above, '/'); ok && slash != NULL; slash = strrchr(above, '/')) {
-    slash[slash == above] = 0; /* the root directory keeps its slash */
-    if (stat(above, &st) != 0) {
-      *found = "a directory above it that cannot be examined";
-      return false;
-    }
-    ok = good(&st, found, expected);
-    if (strcmp(above, "/") == 0) {
-      break;
-    }
-  }
-  if (ok) {
-    trust->mapping = mmap(NULL, 1, PROT_READ, MAP_PRIVATE, trust->fd, 0);
-  }
-  return ok;
+  trust->inode = st.st_ino;
+  trust->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
+  return ok && directories_good(trust->path, found, expected);
 }
 
 /* What the kernel says of the file behind a mapping. It need not be what stat says: overlay file systems differ. */
@@ -142,40 +159,44 @@ static bool ask_text(const char *maps, uintptr_t address, struct identity *id)
   return false;
 }
 
-static bool same_mapping(int maps, uintptr_t a, uintptr_t b)
+/* Compares the mapping with one of the checked file itself, since only like can be compared with like. */
+static bool same_as_mapped(const struct hki_trust *trust, int maps, uintptr_t address)
 {
   struct identity x, y;
-  bool known = ask_kernel(maps, a, &x) && ask_kernel(maps, b, &y);
-  if (!known) {
-    long r = hki_os.mmap(NULL, MAPS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (hak_os_failed(r)) {
-      return false;
-    }
+  void *page = mmap(NULL, 1, PROT_READ, MAP_PRIVATE, trust->fd, 0);
+  long r = hki_os.mmap(NULL, MAPS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  bool known = page != MAP_FAILED && ask_kernel(maps, address, &x) && ask_kernel(maps, (uintptr_t)page, &y);
+  if (!known && page != MAP_FAILED && !hak_os_failed(r)) {
     char *text = (char *)r;
-    known = hki_os.read_file(MAPS, text, MAPS_BYTES) > 0 && ask_text(text, a, &x) && ask_text(text, b, &y);
-    (void)hki_os.munmap(text, MAPS_BYTES);
+    known = hki_os.read_file(MAPS, text, MAPS_BYTES) > 0 && ask_text(text, address, &x) && ask_text(text, (uintptr_t)page, &y);
+  }
+  if (page != MAP_FAILED) {
+    (void)munmap(page, 1);
+  }
+  if (!hak_os_failed(r)) {
+    (void)hki_os.munmap((void *)r, MAPS_BYTES);
   }
   return known && x.inode == y.inode && x.device == y.device;
 }
 
 bool hki_trust_is(const struct hki_trust *trust, const void *address)
 {
+  struct identity id;
   int maps = open(MAPS, O_RDONLY | O_CLOEXEC);
-  if (maps >= 0 && trust->mapping != MAP_FAILED) {
-    bool same = same_mapping(maps, (uintptr_t)trust->mapping, (uintptr_t)address);
+  if (maps >= 0) {
+    bool same = ask_kernel(maps, (uintptr_t)address, &id) && id.inode == trust->inode && id.device == trust->device;
+    same = same || same_as_mapped(trust, maps, (uintptr_t)address);
     (void)close(maps);
     return same;
   }
   /* No /proc: at least nobody has replaced the file until now. */
-  struct stat then, now;
-  return fstat(trust->fd, &then) == 0 && stat(trust->path, &now) == 0 && then.st_dev == now.st_dev && then.st_ino == now.st_ino;
+  struct stat now;
+  return stat(trust->path, &now) == 0 && trust->inode == now.st_ino &&
+         trust->device == ((uint64_t)major(now.st_dev) << 32 | minor(now.st_dev));
 }
 
 void hki_trust_end(struct hki_trust *trust)
 {
-  if (trust->mapping != MAP_FAILED) {
-    (void)munmap(trust->mapping, 1);
-  }
   if (trust->fd >= 0) {
     (void)close(trust->fd);
   }

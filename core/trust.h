@@ -9,8 +9,9 @@
 #include "base.h"
 
 struct hki_trust {
-  int fd;          /* the file that was checked, open; -1 */
-  void *mapping;   /* one page of it, by which it is recognised after the load */
+  int fd;         /* the file that was checked, open; -1 */
+  uint64_t inode; /* what stat says of it */
+  uint64_t device;
   char path[4096]; /* its real path */
 };
 
