@@ -12,8 +12,17 @@
 #include "settings.h"
 #include "span.h"
 
-/* ---- deferred frees: a lock-free stack of nodes from libc; whoever takes it takes all of it ------------------------------- */
+HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func)
+{
+  if (HKI_LIKELY((uintptr_t)block % HKI_ALIGN == 0) &&
+      HKI_LIKELY(hki_starts_clear(hki_entry_starts(entry), (uintptr_t)block))) {
+    hki_byte_release(thread, block);
+    return;
+  }
+  hki_free_slow(block, entry, func);
+}
 
+/* The frees that wait: a lock-free stack of nodes from libc. Whoever takes it takes all of it. */
 struct node {
   struct node *next;
   void *block;
@@ -32,16 +41,6 @@ static HKI_COLD void defer(void *block)
   while (!__atomic_compare_exchange_n(&waiting, &node->next, node, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
   }
   hki_gates_close();
-}
-
-HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func)
-{
-  if (HKI_LIKELY((uintptr_t)block % HKI_ALIGN == 0) &&
-      HKI_LIKELY(hki_starts_clear(hki_entry_starts(entry), (uintptr_t)block))) {
-    hki_byte_release(thread, block);
-    return;
-  }
-  hki_free_slow(block, entry, func);
 }
 
 /*

@@ -107,6 +107,18 @@ static void test_deep(const char *library)
   PROBE(sized, "malloc_usable_size of libc's blocks", "found %s, expected at least the request", "less");
   PROBE(good, "realloc of libc's blocks keeps the bytes", "found %s, expected a copy", "spoilt bytes or NULL");
   struct hak_totals after = probe_totals();
+  /* What stands in front of libc's blocks is other blocks' data, and may look like a header of any backend. */
+  for (uint64_t forged = 0; forged < 16; forged++) {
+    char *low = deep_make(24), *high = deep_make(24);
+    if (high - low == 32) {
+      memcpy(low + 16, &forged, sizeof forged);
+      high = realloc(high, 5000);
+    }
+    good = good && high != NULL;
+    free(low);
+    free(high);
+  }
+  PROBE(good, "realloc of libc's blocks behind forged words", "found %s, expected a copy", "NULL");
   PROBE(after.foreign - before.foreign >= 6 && after.foreign - before.foreign <= 18, "libc's blocks are counted",
         "found %llu, expected 6 frees and 6 resizes of them", (unsigned long long)(after.foreign - before.foreign));
 }
