@@ -5,6 +5,10 @@
 # Prints one line for each check and the counts; exits 0 only when nothing failed.
 
 set -u
+if [ "${INTERPOSE:-yes}" = no ]; then # nothing to preload
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 77
+fi
 top=$(cd "${TOP_BUILDDIR:-.}" && pwd)
 hakmem=$top/tools/hakmem
 plugins=$top/plugins/.libs
