@@ -68,9 +68,9 @@ static const char *complete(struct hak_backend_ops *ops)
   if (some && (ops->fork_prepare == NULL || ops->fork_parent == NULL || ops->fork_child == NULL)) {
     return ops->fork_prepare == NULL ? "fork_prepare" : ops->fork_parent == NULL ? "fork_parent" : "fork_child";
   }
-#define DEFAULT(member, stub)                                                                                                  \
+#define DEFAULT(member, refusal)                                                                                                  \
   if (ops->member == NULL) {                                                                                                   \
-    ops->member = (stub);                                                                                                      \
+    ops->member = (refusal);                                                                                                      \
   }
   DEFAULT(alloc, no_alloc)
   DEFAULT(alloc_zeroed, no_alloc)

@@ -11,7 +11,7 @@
 #include "thread.h"
 
 struct __attribute__((aligned(256))) hki_backend {
-  struct hak_backend_ops ops; /* complete: what the plugin lacks is a stub that refuses */
+  struct hak_backend_ops ops; /* complete: what the plugin lacks is a function that refuses */
   void *self;                 /* what its start returned */
   struct hki_thread *inside;  /* what a thread is while it runs one of the callbacks */
   uint32_t index;             /* in hki_backends, in page blocks, headers and tallies */

@@ -33,8 +33,8 @@ mkdir "$PREPARED"
 run() {
   local name=$1 dir=$2
   shift 2
-  mkdir -p "$dir/work"
-  (cd "$dir/work" && timeout -k 5 "$limit" env "$@" bash "$TESTS/programs/run.sh" --case "$name") \
+  mkdir -p "$dir/cwd"
+  (cd "$dir/cwd" && timeout -k 5 "$limit" env "$@" bash "$TESTS/programs/run.sh" --case "$name") \
     >"$dir/out" 2>"$dir/err" </dev/null
   echo "status $?" >>"$dir/out"
 }
@@ -55,7 +55,7 @@ for name in $programs; do
   fi
   run "$name" "$WORK/bare/$name"
   if ! tail -n 1 "$WORK/bare/$name/out" | grep -qx 'status 0'; then
-    fail "$name, bare" "$(tail -n 3 "$WORK/bare/$name/out" "$WORK/bare/$name/work/errors" | tr '\n' ' ')" "status 0"
+    fail "$name, bare" "$(tail -n 3 "$WORK/bare/$name/out" "$WORK/bare/$name/cwd/errors" | tr '\n' ' ')" "status 0"
     continue
   fi
   for ini in $inis; do
@@ -66,7 +66,7 @@ for name in $programs; do
     run "$name" "$dir" LD_PRELOAD="$LIB" HAKMEM_CONF="$TOP_SRCDIR/etc/$ini" \
       HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on;stats.exit=json;stats.file=$dir/stats/%p.json"
     served=$(python3 "$TESTS/report.py" sums "$dir"/stats/*.json 2>&1)
-    complaints=$(cat "$dir/err" "$dir/work/errors" | grep -a '^hakmem:' | sort | uniq -c | head -n 3 | tr '\n' ' ')
+    complaints=$(cat "$dir/err" "$dir/cwd/errors" | grep -a '^hakmem:' | sort | uniq -c | head -n 3 | tr '\n' ' ')
     if ! cmp -s "$WORK/bare/$name/out" "$dir/out"; then
       fail "$name in $ini" "$(diff "$WORK/bare/$name/out" "$dir/out" | head -n 4 | tr '\n' '|') $complaints" \
         "the output of the bare run"
