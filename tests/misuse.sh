@@ -57,4 +57,33 @@ for ini in "${INIS[@]}"; do
     done
   done
 done
+
+# Blocks of a class backend: under full every mistake at once, under basic what is no start of an object when its run goes back.
+build template_class.so "$TOP_SRCDIR/doc/template_class.c" -shared -fPIC -fvisibility=hidden
+printf '[core]\nsmall = template_class\n[strategy.default]\nroute = malloc, mmap from 512K\n' >"$WORK/class.ini"
+PLUGINS=$PLUGINS,$WORK
+for size in 64 65536; do
+  for kind in double interior middle misaligned realloc-freed realloc-interior usable-freed double-moved double-thread; do
+    mistake "class, full, $size bytes: $kind" "$WORK/class.ini" "core.hardening=full;core.foreign=abort" "$kind" "$size" template_class
+  done
+done
+cat >"$WORK/flushed.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+int main(void)
+{
+  static char *block[1000];
+  for (int i = 0; i < 1000; i++) {
+    block[i] = malloc(64);
+  }
+  printf("hakmem: free(%p): inside a live block of 64 bytes at %p (backend template_class)", (void *)(block[0] + 32), (void *)block[0]);
+  fflush(stdout);
+  for (int i = 0; i < 1000; i++) {
+    free(block[i] + (i == 0 ? 32 : 0));
+  }
+  return 0;
+}
+C
+build misuse "$WORK/flushed.c"
+mistake "class, basic: interior, when its run goes back" "$WORK/class.ini" "core.hardening=basic" - - -
 finish
