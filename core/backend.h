@@ -23,17 +23,30 @@ _Static_assert(sizeof(struct hki_backend) == 256, "found from its index by a shi
 
 extern HKI_HIDDEN struct hki_backend hki_backends[HKI_BACKENDS]; /* [HKI_BOOT] is boot; hakmem_root.backend_count are in use */
 
+#ifdef HKI_TSAN
+/* A wrapped allocator hands memory from thread to thread under locks that the sanitizer does not see. */
+extern void __tsan_acquire(void *address);
+extern void __tsan_release(void *address);
+#define HKI_RELEASE(p) __tsan_release(p)
+#define HKI_ACQUIRE(p) __tsan_acquire(p)
+#else
+#define HKI_RELEASE(p) ((void)0)
+#define HKI_ACQUIRE(p) ((void)0)
+#endif
+
 /*
  * While a callback runs, the thread is detached: its record is out of reach, so every malloc and free that arrives takes the
  * slow path, where it is told from the program's own. This costs two stores per callback and no test anywhere.
  */
 HKI_INLINE void hki_enter(const struct hki_backend *backend)
 {
+  HKI_RELEASE(backend->inside);
   hki_self = backend->inside;
 }
 
 HKI_INLINE void hki_leave(struct hki_thread *thread)
 {
+  HKI_ACQUIRE(hki_self);
   hki_self = thread;
 }
 

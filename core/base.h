@@ -49,18 +49,21 @@ _Static_assert(HAK_GRANULE == (size_t)1 << HKI_GRANULE_SHIFT, "the page map coun
 #define HKI_LOAD(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define HKI_STORE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define HKI_ADD(p, v) ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
+#if defined(__SANITIZE_THREAD__)
+#define HKI_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HKI_TSAN 1
+#endif
+#endif
+
 /*
  * For a word that one thread writes and others read. A plain addition compiles to one instruction where an atomic load and store
  * take three; the thread sanitizer gets the latter, since it cannot know that the word is aligned and read whole.
  */
-#if defined(__SANITIZE_THREAD__)
+#ifdef HKI_TSAN
 #define HKI_BUMP(p, v) HKI_STORE((p), HKI_LOAD(p) + (v))
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HKI_BUMP(p, v) HKI_STORE((p), HKI_LOAD(p) + (v))
-#endif
-#endif
-#ifndef HKI_BUMP
+#else
 #define HKI_BUMP(p, v) ((void)(*(p) += (v)))
 #endif
 

@@ -27,7 +27,7 @@ HKI_INLINE uint64_t hki_starts_mask(uintptr_t address)
   return UINT64_C(1) << ((address >> 4) & 63U);
 }
 
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(HKI_TSAN)
 /* The instruction takes a bit offset of any size from its memory operand, which saves finding the word. */
 #define HKI_STARTS_CHANGE(instruction, starts, address, changed)                                                               \
   __asm__("lock " instruction " %2, %0"                                                                                        \
