@@ -53,9 +53,10 @@ static HKI_COLD void told_off(const struct hki_thread *inside)
 {
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
     if (hki_backends[i].inside == inside && __atomic_fetch_add(&hakmem_root.backend[i].callbacks, 1U, __ATOMIC_RELAXED) == 0) {
-      hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
 #ifdef HKI_DEBUG
-      abort();
+      hki_die("plugin %s allocates inside a callback", inside->inside);
+#else
+      hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
 #endif
     }
   }

@@ -68,9 +68,9 @@ static const char *complete(struct hak_backend_ops *ops)
   if (some && (ops->fork_prepare == NULL || ops->fork_parent == NULL || ops->fork_child == NULL)) {
     return ops->fork_prepare == NULL ? "fork_prepare" : ops->fork_parent == NULL ? "fork_parent" : "fork_child";
   }
-#define DEFAULT(member, refusal)                                                                                                  \
+#define DEFAULT(member, refusal)                                                                                               \
   if (ops->member == NULL) {                                                                                                   \
-    ops->member = (refusal);                                                                                                      \
+    ops->member = (refusal);                                                                                                   \
   }
   DEFAULT(alloc, no_alloc)
   DEFAULT(alloc_zeroed, no_alloc)
@@ -112,14 +112,4 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
   view->granularity = backend->granularity;
   hakmem_root.backend_count = index + 1;
   return backend;
-}
-
-struct hki_backend *hki_backend_find(const char *name)
-{
-  for (uint32_t i = 0; i < hakmem_root.backend_count; i++) {
-    if (strcmp(hki_backends[i].name, name) == 0) {
-      return &hki_backends[i];
-    }
-  }
-  return NULL;
 }

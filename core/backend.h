@@ -51,12 +51,9 @@ HKI_INLINE void hki_leave(struct hki_thread *thread)
 }
 
 /*
- * A new instance. `ops` is copied as far as it goes and completed with stubs. NULL and *lacking set to the missing member's
+ * A new instance. `ops` is copied as far as it goes and completed with functions that refuse. NULL and *lacking set to the missing member's
  * name when it is not usable, or to NULL when there is no room. [load]
  */
 struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_ops *ops, const char **lacking);
-
-/* The instance of that name, or NULL. [any] */
-struct hki_backend *hki_backend_find(const char *name);
 
 #endif

@@ -49,12 +49,14 @@ static HKI_COLD void defer(void *block)
  */
 static HKI_COLD bool is_foreign(const char *func, const void *block, hki_entry entry)
 {
-  bool known = hki_entry_kind(entry) != HKI_NONE && hki_entry_kind(entry) != HKI_STARTS;
-  if (!known && !hki_in_live_block(block) && hki_foreign_is_libc(func, block)) {
-    return true;
-  }
-  if (hki_entry_kind(entry) == HKI_NONE && !hki_in_live_block(block)) {
-    hki_die("%s(%p): not memory of hakmem", func, block);
+  enum hki_kind kind = hki_entry_kind(entry);
+  if ((kind == HKI_NONE || kind == HKI_STARTS) && !hki_in_live_block(block)) {
+    if (hki_foreign_is_libc(func, block)) {
+      return true;
+    }
+    if (kind == HKI_NONE) {
+      hki_die("%s(%p): not memory of hakmem", func, block);
+    }
   }
   hki_misuse(func, block, entry);
 }
