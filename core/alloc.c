@@ -9,8 +9,11 @@
 #include "free.h"
 #include "mailbox.h"
 #include "message.h"
+#include "os.h"
 #include "page.h"
+#include "range.h"
 #include "route.h"
+#include "trial.h"
 
 static void *dress(struct hki_thread *thread, uintptr_t block, size_t size)
 {
@@ -49,16 +52,19 @@ HKI_SLOW void *hki_alloc_direct(size_t size, struct hki_thread *thread)
 }
 
 /* A plugin called malloc where it must not. Served, counted, told once for each plugin. */
-static HKI_COLD void told_off(const struct hki_thread *inside)
+static HKI_COLD void told_off(struct hki_thread *inside)
 {
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
-    if (hki_backends[i].inside == inside && __atomic_fetch_add(&hakmem_root.backend[i].callbacks, 1U, __ATOMIC_RELAXED) == 0) {
-#ifdef HKI_DEBUG
-      hki_die("plugin %s allocates inside a callback", inside->inside);
-#else
-      hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
-#endif
+    if (hki_backends[i].inside == inside) {
+      HKI_ADD(&hakmem_root.backend[i].callbacks, 1U);
     }
+  }
+  if (inside->live == HKI_INSIDE && __atomic_fetch_add(&inside->seat[HKI_BOOT].tally.allocs, 1U, __ATOMIC_RELAXED) == 0) {
+#ifdef HKI_DEBUG
+    hki_die("plugin %s allocates inside a callback", inside->inside);
+#else
+    hki_say("plugin %s allocates inside a callback; served by boot (said once)", inside->inside);
+#endif
   }
 }
 
@@ -74,21 +80,39 @@ HKI_SLOW void hki_slow_event(struct hki_thread *thread)
   if (HKI_UNLIKELY(HKI_LOAD(&hakmem_root.mailbox.state) == HKI_MAIL_REQUEST)) {
     hki_mailbox_serve();
   }
+  hki_range_tick(thread);
 }
 
-static void *routed(struct hki_thread *thread, size_t size, size_t align, uint32_t request, const void *site)
+static void *from(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want)
 {
-  uint32_t arm;
-  struct hki_backend *backend = hki_route_find(size, &arm);
-  void *block = backend->granularity == HAK_BYTE ? hki_byte_alloc(thread, backend, size, align, arm, request)
-                                                 : hki_page_alloc(thread, backend, size, align, arm, request, site);
-  struct hki_backend *last = hki_route.arm[arm].range[0].backend;
-  if (HKI_UNLIKELY(block == NULL) && backend != last) {
-    /* Address space or mappings are short; a wrapped malloc may still hold memory that was freed to it. */
-    block = hki_byte_alloc(thread, last, size, align, arm, request);
+  return backend->granularity == HAK_BYTE ? hki_byte_alloc(thread, backend, want->size, want->align, want->arm, want->request)
+                                          : hki_page_alloc(thread, backend, want);
+}
+
+/* Address space, mappings or memory are short: freed blocks go back; and a wrapped malloc may hold memory that was freed to it. */
+static HKI_COLD void *from_elsewhere(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want)
+{
+  struct hki_backend *last = hki_route.arm[want->arm].range[0].backend;
+  hki_range_drain_now(thread);
+  void *block = from(thread, backend, want);
+  return block == NULL && backend != last ? from(thread, last, want) : block;
+}
+
+static void *routed(struct hki_thread *thread, struct hki_want *want)
+{
+  struct hki_backend *backend = hki_route_choose(want);
+  bool large = want->size > HAK_CLASS_MAX;
+  bool measured = large && hki_epoch_learns() && hki_trial_due(want);
+  uint64_t began = measured ? hki_os.now() : 0;
+  void *block = from(thread, backend, want);
+  if (HKI_UNLIKELY(block == NULL)) {
+    block = from_elsewhere(thread, backend, want);
   }
-  if (block != NULL && size > HAK_CLASS_MAX) {
-    hki_epoch_count(size, arm);
+  if (large && block != NULL) {
+    hki_epoch_count(want);
+    if (HKI_UNLIKELY(measured)) {
+      hki_trial_start(want, block, began);
+    }
   }
   return block;
 }
@@ -123,7 +147,8 @@ HKI_SLOW void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const
       block = small(thread, size, align, request);
     }
     if (block == NULL) {
-      block = routed(thread, size, align, request, site);
+      struct hki_want want = {.size = size, .align = align, .request = request, .site = site};
+      block = routed(thread, &want);
     }
   }
   errno = block != NULL ? saved : ENOMEM;

@@ -106,6 +106,7 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
   }
   backend->granularity = backend->ops.granularity;
   inside->inside = kept;
+  inside->live = HKI_INSIDE;
   struct hki_backend_view *view = &hakmem_root.backend[index];
   struct hki_text text = hki_text(view->name, sizeof view->name);
   hki_append(&text, "%s", name);

@@ -4,6 +4,7 @@
 
 #include "misuse.h"
 #include "span.h"
+#include "trial.h"
 
 HKI_SLOW bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend)
 {
@@ -72,6 +73,17 @@ HKI_SLOW void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *bac
     HKI_BUMP(&thread->seat[backend->index].tally.alloc_bytes, size);
   }
   return block;
+}
+
+HKI_SLOW void hki_byte_release_measured(struct hki_thread *thread, void *block)
+{
+  struct hki_header *header = hki_header(block);
+  uint64_t offset = header->offset;
+  struct hki_trial_end end;
+  header->offset = offset & ((UINT64_C(1) << HKI_OFFSET_BITS) - 1);
+  hki_trial_stop(&end, (uint32_t)(offset >> HKI_OFFSET_BITS), block, hki_header_size(header), thread);
+  hki_byte_release(thread, block);
+  hki_trial_finish(&end, thread);
 }
 
 HKI_SLOW void *hki_boot_alloc(size_t size, size_t align, uint32_t request)

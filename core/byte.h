@@ -9,8 +9,7 @@
 #include "base.h"
 #include "header.h"
 #include "starts.h"
-
-enum { HKI_ZEROED = 1 }; /* request: every byte is zero */
+#include "want.h"
 
 /* A block of `size` bytes at a multiple of `align` >= 16. NULL when the backend has none. Counts it. */
 void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *backend, size_t size, size_t align, uint32_t arm,
@@ -35,6 +34,9 @@ HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend
   return true;
 }
 
+/* The same as hki_byte_release for a block that a trial measures. */
+void hki_byte_release_measured(struct hki_thread *thread, void *block);
+
 /* hot: gives a block back whose start bit the caller has cleared. */
 HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
 {
@@ -42,6 +44,10 @@ HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
   struct hki_backend *backend = hki_header_backend(header);
   struct hki_seat *seat = &thread->seat[header->tag & (HKI_BACKENDS - 1)];
   size_t size = hki_header_size(header);
+  if (HKI_UNLIKELY(header->offset >> HKI_OFFSET_BITS != 0)) {
+    hki_byte_release_measured(thread, block);
+    return;
+  }
   HKI_BUMP(&seat->tally.frees, UINT64_C(1));
   HKI_BUMP(&seat->tally.free_bytes, size);
   hki_enter(backend);

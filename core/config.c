@@ -98,48 +98,78 @@ static bool is_space(char c)
   return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* inih's reader: the next line, without indentation, or NULL at the end. What it cannot digest is reported and left out. */
+static const char *shown(char start[SHOWN + 1], const char *line, size_t length)
+{
+  struct hki_text text = hki_text(start, (length < SHOWN ? length : SHOWN) + 1);
+  hki_append(&text, "%s", line);
+  return start;
+}
+
+/* Where the text of a line ends: before the comment, if there is one, as inih would have it. */
+static size_t without_comment(const char *line, size_t length)
+{
+  const char *end = line + length;
+  for (const char *at = line; (at = memchr(at, ';', (size_t)(end - at))) != NULL; at++) {
+    if (at == line || is_space(at[-1])) {
+      return (size_t)(at - line);
+    }
+  }
+  return length;
+}
+
+/* The next line that says something, without indentation and comment; NULL at the end. */
+static const char *next_text(struct source *source, size_t *length)
+{
+  while (*source->at != 0) {
+    const char *line = source->at;
+    const char *end = strchrnul(line, '\n');
+    source->at = end + (*end == '\n');
+    source->line++;
+    while (line < end && is_space(*line)) {
+      line++;
+    }
+    *length = without_comment(line, (size_t)(end - line));
+    if (*length > 0 && *line != '#') {
+      return line;
+    }
+  }
+  return NULL;
+}
+
+/*
+ * inih's reader: the next line or NULL at the end. What inih cannot digest is reported and left out; so are comments, for which
+ * it would search character by character.
+ */
 static char *next_line(char *buffer, int size, void *stream)
 {
   struct source *source = stream;
-  if (*source->at == 0) {
+  size_t length;
+  const char *line = next_text(source, &length);
+  if (line == NULL) {
     return NULL;
   }
-  source->line++;
-  const char *line = source->at;
-  size_t length = strcspn(line, "\n");
-  source->at += length + (line[length] == '\n');
-  while (length > 0 && is_space(*line)) {
-    line++;
-    length--;
-  }
-  char shown[SHOWN + 1];
-  struct hki_text text = hki_text(shown, length < SHOWN ? length + 1 : sizeof shown);
-  hki_append(&text, "%s", line);
+  char start[SHOWN + 1];
   struct hki_item here = {.file = source->file, .line = source->line};
   const char *instead = NULL;
-  bool comment = *line == ';' || *line == '#' || length == 0;
   if (*line == '[') {
-    size_t name = strcspn(line, "]\n") - 1;
-    if (line[name + 1] != ']') {
-      hki_mistake(&here, "found \"%s\", expected ']' after the section's name; section ignored", shown);
+    const char *close = memchr(line, ']', length);
+    size_t name = close != NULL ? (size_t)(close - line) - 1 : 0;
+    if (close == NULL) {
+      hki_mistake(&here, "found \"%s\", expected ']' after the section's name; section ignored", shown(start, line, length));
       instead = "[!]";
     } else if (name >= HKI_SECTION) {
       hki_mistake(&here, "found a section name of %lu characters, expected at most %d; section ignored", (unsigned long)name,
                   HKI_SECTION - 1);
       instead = "[!]";
     } else {
-      length = name + 2; /* what follows is a comment, of any length */
+      length = name + 2; /* nothing behind it counts */
     }
-  } else if (!comment && length + 2 > (size_t)size) {
-    hki_mistake(&here, "found a line of %lu characters (\"%s...\"), expected at most %d; ignored", (unsigned long)length, shown,
-                size - 2);
+  } else if (length + 2 > (size_t)size) {
+    hki_mistake(&here, "found a line of %lu characters (\"%s...\"), expected at most %d; ignored", (unsigned long)length,
+                shown(start, line, length), size - 2);
     instead = "";
-  } else if (!comment && memchr(line, '=', length) == NULL && memchr(line, ':', length) == NULL) {
-    hki_mistake(&here, "found \"%s\", expected key = value; ignored", shown);
-    instead = "";
-  }
-  if (instead == NULL && comment) {
+  } else if (memchr(line, '=', length) == NULL && memchr(line, ':', length) == NULL) {
+    hki_mistake(&here, "found \"%s\", expected key = value; ignored", shown(start, line, length));
     instead = "";
   }
   if (instead != NULL) {
@@ -160,15 +190,14 @@ static void parse(const char *file, const char *text)
   }
 }
 
-static void read_file(const char *path, bool must_exist)
+/* `text` is room for FILE_BYTES, or NULL. */
+static void read_file(const char *path, char *text, bool must_exist)
 {
   struct hki_item here = {.file = path};
-  long r = hki_os.mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (hak_os_failed(r)) {
+  if (text == NULL) {
     hki_mistake(&here, "no memory to read it; ignored");
     return;
   }
-  char *text = (char *)r;
   long size = hki_os.read_file(path, text, FILE_BYTES);
   if (size == FILE_BYTES - 1) {
     hki_mistake(&here, "found a file of %d bytes or more, expected less; ignored", FILE_BYTES - 1);
@@ -177,7 +206,6 @@ static void read_file(const char *path, bool must_exist)
   } else if (must_exist) {
     hki_mistake(&here, "cannot be read (error %ld), expected the INI file that HAKMEM_CONF names; ignored", -size);
   }
-  (void)hki_os.munmap(text, FILE_BYTES);
 }
 
 /* 'section.key=value' items separated by ';'. The key is what follows the last dot before '='. */
@@ -223,9 +251,14 @@ void hki_config_read(void)
   const char *set = secure ? NULL : getenv("HAKMEM_SET");
   const char *verbose = secure ? NULL : getenv("HAKMEM_VERBOSE");
   parse(HKI_BUILT_IN, hki_builtin_ini);
-  read_file(HKI_SYSCONFDIR "/hakmem.ini", false);
+  long r = hki_os.mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  char *text = hak_os_failed(r) ? NULL : (char *)r;
+  read_file(HKI_SYSCONFDIR "/hakmem.ini", text, false);
   if (conf != NULL && *conf != 0) {
-    read_file(conf, true);
+    read_file(conf, text, true);
+  }
+  if (text != NULL) {
+    (void)hki_os.munmap(text, FILE_BYTES);
   }
   if (verbose != NULL && *verbose != 0) {
     add(&(struct source){.file = "HAKMEM_VERBOSE"}, "core", "verbose", verbose);
@@ -239,7 +272,8 @@ const struct hki_item *hki_config_find(const char *section, const char *key)
 {
   const struct hki_item *found = NULL;
   for (uint32_t i = 0; i < item_count; i++) {
-    if (strcmp(items[i].key, key) == 0 && strcmp(items[i].section, section) == 0) {
+    /* The first letter settles most of them: the product of items and options is in the start of every program. */
+    if (*items[i].key == *key && strcmp(items[i].key, key) == 0 && strcmp(items[i].section, section) == 0) {
       items[i].used = true;
       found = &items[i];
     }

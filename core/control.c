@@ -18,6 +18,7 @@
 #include "message.h"
 #include "option.h"
 #include "os.h"
+#include "range.h"
 #include "report.h"
 #include "route.h"
 #include "settings.h"
@@ -56,6 +57,7 @@ size_t hki_control_trim(void)
   }
   hki_front_drain(thread);
   hki_lock(&hki_control_lock);
+  given = hki_range_drain(thread);
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
     struct hki_backend *backend = &hki_backends[i];
     hki_enter(backend);

@@ -1,21 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * epoch.c - owns the cells in which large blocks are counted (atomic), and the policy in force (under the control lock).
+ * epoch.c - owns the cells in which large blocks are counted (atomic, in hakmem_root), and the policy in force (under the control
+ * lock).
  */
+#define _GNU_SOURCE
 #include "epoch.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "lock.h"
 #include "message.h"
 #include "meta.h"
+#include "os.h"
 #include "route.h"
 #include "settings.h"
+#include "site.h"
 #include "thread.h"
+#include "trial.h"
 
-static struct hak_cell cells[HKI_ARMS][HAK_BINS]; /* since the last decision */
-static uint64_t blocks;                           /* since the last decision */
+enum { OTHER = 0 }; /* the cell of pairs that found no place */
+
+static uint16_t cell_index[HKI_ARMS][HAK_ROWS]; /* atomic; 0: none yet */
+static hak_lock cell_lock;                      /* for new cells */
+
+static uint64_t next_decision = UINT64_MAX; /* hakmem_root.blocks at which the epoch ends; atomic */
 
 static struct {
   struct hak_policy_ops ops;
@@ -23,53 +33,152 @@ static struct {
   const char *name;
   struct hki_thread *inside; /* NULL: no policy */
 } policy;
-static struct hak_cell sample_cells[HKI_ARMS][HAK_BINS]; /* what the policy sees, at rest */
-static uint64_t epoch;
 
-struct hki_thread *hki_policy_inside(void)
+/* What the policy sees, at rest. */
+static struct hak_cell seen[HKI_CELLS];  /* the cells at the last decision */
+static struct hak_cell delta[HKI_CELLS]; /* since then */
+static struct hak_trial trials[256];
+static uint64_t epoch;
+static uint64_t last_blocks; /* hakmem_root.blocks then */
+
+/* ---- counting -------------------------------------------------------------------------------------------------------- */
+
+static HKI_COLD struct hak_cell *new_cell(uint32_t arm, uint32_t row)
 {
-  return policy.inside;
+  hki_lock(&cell_lock);
+  uint32_t index = cell_index[arm][row];
+  if (index == 0) {
+    index = hakmem_root.cell_count == 0 ? 1 : hakmem_root.cell_count;
+    if (index < HKI_CELLS) {
+      hakmem_root.cell[index].row = (uint16_t)row;
+      hakmem_root.cell[index].arm = (uint8_t)arm;
+      __atomic_store_n(&hakmem_root.cell_count, index + 1, __ATOMIC_RELEASE);
+      __atomic_store_n(&cell_index[arm][row], (uint16_t)index, __ATOMIC_RELEASE);
+    } else {
+      index = OTHER;
+    }
+  }
+  hki_unlock(&cell_lock);
+  return &hakmem_root.cell[index];
 }
 
-/* Asks and publishes. NULL, or why the policy is of no use. */
-static const char *choose(void)
+static struct hak_cell *cell_of(uint32_t arm, uint32_t row)
 {
-  uint8_t arm[HAK_BINS];
-  for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
-    arm[bin] = hakmem_root.bin_arm[bin];
+  uint32_t index = __atomic_load_n(&cell_index[arm][row], __ATOMIC_ACQUIRE);
+  return HKI_LIKELY(index != 0) ? &hakmem_root.cell[index] : new_cell(arm, row);
+}
+
+void hki_epoch_released(const hak_range *range, uint64_t ns)
+{
+  struct hak_cell *cell = cell_of(range->arm, hki_route_row(range->requested) + hki_site_kind(range->site));
+  HKI_ADD(&cell->frees, UINT64_C(1));
+  HKI_ADD(&cell->release_ns, ns);
+}
+
+bool hki_epoch_learns(void)
+{
+  return HKI_LOAD(&hakmem_root.trials_wanted) != 0;
+}
+
+bool hki_epoch_has_policy(void)
+{
+  return policy.inside != NULL;
+}
+
+/* ---- deciding -------------------------------------------------------------------------------------------------------- */
+
+static uint32_t take_delta(void)
+{
+  uint32_t count = 0;
+  uint32_t cells = __atomic_load_n(&hakmem_root.cell_count, __ATOMIC_ACQUIRE);
+  for (uint32_t i = OTHER + 1; i < cells; i++) {
+    const struct hak_cell *cell = &hakmem_root.cell[i];
+    struct hak_cell now = {.row = cell->row,
+                           .arm = cell->arm,
+                           .blocks = HKI_LOAD(&cell->blocks),
+                           .bytes = HKI_LOAD(&cell->bytes),
+                           .hits = HKI_LOAD(&cell->hits),
+                           .frees = HKI_LOAD(&cell->frees),
+                           .release_ns = HKI_LOAD(&cell->release_ns)};
+    struct hak_cell *d = &delta[count];
+    *d = now;
+    d->blocks -= seen[i].blocks;
+    d->bytes -= seen[i].bytes;
+    d->hits -= seen[i].hits;
+    d->frees -= seen[i].frees;
+    d->release_ns -= seen[i].release_ns;
+    seen[i] = now;
+    count += (d->blocks | d->frees) != 0;
   }
-  struct hak_sample sample = {.struct_size = sizeof sample,
-                              .cell_stride = sizeof(struct hak_cell),
-                              .epoch = epoch,
-                              .arm_count = HKI_ARMS,
-                              .bin_count = HAK_BINS,
-                              .cells = &sample_cells[0][0]};
-  struct hak_choice choice = {.struct_size = sizeof choice, .bin_count = HAK_BINS, .arm = arm};
-  sample.arm_count = hakmem_root.arm_count;
-  struct hki_thread *caller = hki_self;
-  hki_self = policy.inside;
-  int32_t result = policy.ops.choose(policy.self, &sample, &choice);
-  hki_self = caller;
-  if (result != HAK_OK) {
-    return "an error from choose";
-  }
-  for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
-    if (arm[bin] >= hakmem_root.arm_count) {
+  return count;
+}
+
+static uint64_t minor_faults(void)
+{
+  struct rusage usage = {0};
+  int saved = errno;
+  (void)getrusage(RUSAGE_SELF, &usage);
+  errno = saved;
+  return (uint64_t)usage.ru_minflt;
+}
+
+/* NULL, or why the tables are of no use. */
+static const char *checked(const struct hki_tables *tables)
+{
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    if (tables->champion[row] >= hakmem_root.arm_count || tables->challenger[row] >= hakmem_root.arm_count) {
       return "the choice of a strategy that does not exist";
     }
   }
-  hki_route_publish(arm);
   return NULL;
+}
+
+/* Asks and publishes. NULL, or why the policy is of no use. */
+static const char *choose(struct hak_sample *sample)
+{
+  struct hki_tables tables = {.seed = hakmem_root.seed};
+  memcpy(tables.champion, hakmem_root.champion, sizeof tables.champion);
+  memcpy(tables.challenger, hakmem_root.challenger, sizeof tables.challenger);
+  struct hak_choice choice = {.struct_size = sizeof choice,
+                              .row_count = HAK_ROWS,
+                              .champion = tables.champion,
+                              .challenger = tables.challenger,
+                              .share = tables.share,
+                              .reason = tables.reason,
+                              .standing = hakmem_root.standing,
+                              .seed = hakmem_root.seed};
+  sample->struct_size = sizeof *sample;
+  sample->trial_stride = sizeof(struct hak_trial);
+  sample->cell_stride = sizeof(struct hak_cell);
+  sample->trials = trials;
+  sample->cells = delta;
+  sample->arm_count = hakmem_root.arm_count;
+  sample->epoch = epoch;
+  sample->blocks = HKI_LOAD(&hakmem_root.blocks);
+  sample->now = hki_os.now();
+  struct hki_thread *caller = hki_self;
+  hki_self = policy.inside;
+  int32_t result = policy.ops.choose(policy.self, sample, &choice);
+  hki_self = caller;
+  const char *why = result != HAK_OK ? "an error from choose" : checked(&tables);
+  if (why == NULL) {
+    tables.seed = choice.seed;
+    hki_route_publish(&tables);
+    HKI_STORE(&hakmem_root.trials_wanted, hki_settings.basic_syscalls ? 0U : choice.trials);
+  }
+  return why;
 }
 
 static HKI_COLD void retire(const char *why)
 {
-  static const uint8_t first[HAK_BINS];
+  static const struct hki_tables first;
   hki_say("policy %s is retired: found %s, expected a choice; strategy %s serves from here on", policy.name, why,
           hakmem_root.arm[0]);
   policy.inside = NULL;
   hakmem_root.policy[0] = 0;
-  hki_route_publish(first);
+  HKI_STORE(&hakmem_root.trials_wanted, 0U);
+  HKI_STORE(&next_decision, UINT64_MAX);
+  hki_route_publish(&first);
 }
 
 static HKI_SLOW void end_epoch(void)
@@ -78,64 +187,98 @@ static HKI_SLOW void end_epoch(void)
   if (!hki_try_lock(&hki_control_lock)) {
     return; /* another thread decides, or an option changes: this epoch is a little longer */
   }
-  if (policy.inside != NULL && HKI_LOAD(&blocks) >= hki_settings.epoch) {
-    HKI_STORE(&blocks, UINT64_C(0));
-    for (uint32_t arm = 0; arm < hakmem_root.arm_count; arm++) {
-      for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
-        sample_cells[arm][bin].blocks = __atomic_exchange_n(&cells[arm][bin].blocks, UINT64_C(0), __ATOMIC_RELAXED);
-        sample_cells[arm][bin].bytes = __atomic_exchange_n(&cells[arm][bin].bytes, UINT64_C(0), __ATOMIC_RELAXED);
-      }
-    }
+  if (policy.inside != NULL) {
+    uint64_t began = hki_os.now();
+    uint64_t blocks = HKI_LOAD(&hakmem_root.blocks);
+    hki_site_settle(blocks - last_blocks);
+    last_blocks = blocks;
+    struct hak_sample sample = {.cell_count = take_delta(),
+                                .trial_count = hki_trial_collect(trials, sizeof trials / sizeof *trials),
+                                .faults = minor_faults()};
     epoch++;
     HKI_STORE(&hakmem_root.epochs, epoch);
-    const char *why = choose();
+    HKI_STORE(&next_decision, blocks + hki_settings.epoch);
+    const char *why = choose(&sample);
     if (why != NULL) {
       retire(why);
     }
+    hki_trial_spent(hki_os.now() - began);
   }
   hki_unlock(&hki_control_lock);
   errno = saved;
 }
 
-void hki_epoch_count(size_t size, uint32_t arm)
+void hki_epoch_count(struct hki_want *want)
 {
-  uint32_t bin = hki_log2(size);
-  struct hak_cell *cell = &cells[arm][bin < HAK_BINS ? bin : HAK_BINS - 1];
+  struct hak_cell *cell = cell_of(want->arm, want->row);
   HKI_ADD(&cell->blocks, UINT64_C(1));
-  HKI_ADD(&cell->bytes, size);
-  HKI_ADD(&hakmem_root.arm_blocks[arm], UINT64_C(1));
-  HKI_ADD(&hakmem_root.arm_bytes[arm], size);
-  if (__atomic_add_fetch(&blocks, 1U, __ATOMIC_RELAXED) >= HKI_LOAD(&hki_settings.epoch)) {
+  HKI_ADD(&cell->bytes, want->size);
+  if (want->hit) {
+    HKI_ADD(&cell->hits, UINT64_C(1));
+  }
+  if (hki_epoch_learns()) {
+    want->number = hki_site_count(want->site);
+  }
+  if (__atomic_add_fetch(&hakmem_root.blocks, 1U, __ATOMIC_RELAXED) >= HKI_LOAD(&next_decision)) {
     end_epoch();
   }
 }
 
-const char *hki_epoch_start(const char *name, const struct hak_policy_ops *ops, void *self)
+void hki_epoch_trials(uint32_t done)
 {
-  static struct hki_thread inside;
+  uint32_t wanted = HKI_LOAD(&hakmem_root.trials_wanted);
+  if (wanted != 0 && done >= wanted) {
+    end_epoch();
+  }
+}
+
+/* ---- the policy's life ----------------------------------------------------------------------------------------------- */
+
+const char *hki_epoch_start(const struct hak_policy_ops *ops, void *self, struct hki_thread *inside)
+{
   size_t known = ops->struct_size < sizeof policy.ops ? ops->struct_size : sizeof policy.ops;
   memcpy(&policy.ops, ops, known);
   if (policy.ops.choose == NULL) {
     return "no choose";
   }
   policy.self = self;
-  policy.name = hki_meta_string(name);
-  inside.inside = policy.name != NULL ? policy.name : "policy";
-  policy.inside = &inside;
-  const char *why = choose();
+  policy.name = inside->inside;
+  policy.inside = inside;
+  struct hak_sample nothing = {0};
+  const char *why = choose(&nothing);
   if (why != NULL) {
     policy.inside = NULL;
     return why;
   }
-  struct hki_text text = hki_text(hakmem_root.policy, HKI_NAME);
-  hki_append(&text, "%s", name);
+  HKI_STORE(&next_decision, hki_settings.epoch);
   return NULL;
 }
 
 void hki_epoch_again(void)
 {
-  const char *why = policy.inside != NULL ? choose() : NULL;
+  struct hak_sample nothing = {0};
+  const char *why = policy.inside != NULL ? choose(&nothing) : NULL;
   if (why != NULL) {
     retire(why);
+  }
+}
+
+void hki_epoch_fork_child(void)
+{
+  cell_lock.word = 0;
+  if (policy.inside != NULL && policy.ops.fork_child != NULL) {
+    hki_self = policy.inside;
+    policy.ops.fork_child(policy.self);
+  }
+}
+
+void hki_epoch_finish(void)
+{
+  if (policy.inside != NULL && policy.ops.finish != NULL && hki_try_lock(&hki_control_lock)) {
+    struct hki_thread *caller = hki_self;
+    hki_self = policy.inside;
+    policy.ops.finish(policy.self);
+    hki_self = caller;
+    hki_unlock(&hki_control_lock);
   }
 }

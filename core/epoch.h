@@ -4,17 +4,33 @@
 #define HKI_EPOCH_H
 
 #include "base.h"
+#include "want.h"
 
 /* Counts one large block; at the end of an epoch asks the policy, on this thread. [slow path of an own record] */
-void hki_epoch_count(size_t size, uint32_t arm);
+void hki_epoch_count(struct hki_want *want);
+
+/* Charges the release of a range to the arm and row that it came from. Only while the policy learns. [any] */
+void hki_epoch_released(const hak_range *range, uint64_t ns);
+
+/* Asks the policy early, once it has as many trials as it wanted. [slow path of an own record] */
+void hki_epoch_trials(uint32_t done);
+
+/* Whether the policy in force wants trials. [any] */
+bool hki_epoch_learns(void);
 
 /* Takes a policy into service: its first choice is made and published. NULL, or what is wrong with it. [load] */
-const char *hki_epoch_start(const char *name, const struct hak_policy_ops *ops, void *self);
+const char *hki_epoch_start(const struct hak_policy_ops *ops, void *self, struct hki_thread *inside);
 
-/* Asks the policy once more with the last sample, after one of its options changed. Under the control lock. */
+/* Asks the policy once more with an empty sample, after one of its options changed. Under the control lock. */
 void hki_epoch_again(void);
 
-/* What a thread is while it runs the policy's callbacks; NULL when there is no policy. */
-struct hki_thread *hki_policy_inside(void);
+/* Lets the policy save what it learned. At exit. */
+void hki_epoch_finish(void);
+
+/* In the child of a fork. */
+void hki_epoch_fork_child(void);
+
+/* Whether there is a policy. */
+bool hki_epoch_has_policy(void);
 
 #endif

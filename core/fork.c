@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork.c - owns the order in which locks are taken around a fork: control, lent record, plugins (those that use others before
- * those they use, which were loaded earlier), then the locks of the core that callbacks may take.
+ * fork.c - owns the order in which locks are taken around a fork: control, lent record, cache and reclaim, backends (those that
+ * use others before those they use, which were loaded earlier), then the locks of the core that callbacks may take.
  *
  * Between the handlers the forking thread is detached, because other libraries' handlers run there too and may allocate: boot
  * serves them, and what they free waits.
@@ -12,11 +12,14 @@
 #include <pthread.h>
 
 #include "backend.h"
+#include "epoch.h"
 #include "lock.h"
 #include "meta.h"
+#include "range.h"
 #include "span.h"
 #include "starts.h"
 #include "thread.h"
+#include "trial.h"
 
 static struct hki_thread *before; /* what the forking thread was; under the control lock */
 
@@ -31,6 +34,7 @@ static void prepare(void)
     hki_lock(outer[i]);
   }
   before = hki_self;
+  hki_range_fork_prepare();
   for (uint32_t i = hakmem_root.backend_count; i-- > HKI_BOOT + 1;) {
     hki_enter(&hki_backends[i]);
     hki_backends[i].ops.fork_prepare(hki_backends[i].self);
@@ -50,6 +54,7 @@ static void parent(void)
     hki_enter(&hki_backends[i]);
     hki_backends[i].ops.fork_parent(hki_backends[i].self);
   }
+  hki_range_fork_parent();
   hki_self = before;
   for (int i = OUTER; i-- > 0;) {
     hki_unlock(outer[i]);
@@ -65,6 +70,9 @@ static void child(void)
     hki_enter(&hki_backends[i]);
     hki_backends[i].ops.fork_child(hki_backends[i].self);
   }
+  hki_range_fork_child();
+  hki_epoch_fork_child();
+  hki_trial_fork_child();
   hakmem_root.mailbox.state = HKI_MAIL_IDLE; /* a request was the parent's, and whoever served it is gone */
   hki_thread_fork_child(before);
   hki_self = before;

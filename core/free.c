@@ -165,7 +165,7 @@ size_t hki_usable(const void *block, const char *func)
   case HKI_PAGE_BLOCK:
     span = hki_page_live(block, entry);
     if (span != NULL) {
-      return span->capacity;
+      return span->range.capacity;
     }
     break;
   default:

@@ -72,7 +72,8 @@ HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
     hki_entry entry = hki_pagemap_get((uintptr_t)object);
     struct hki_span *span = hki_entry_record(entry);
     uintptr_t at = (uintptr_t)object;
-    if (hki_entry_kind(entry) != HKI_CLASS_FULL || !hki_starts_set(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
+    if (hki_entry_kind(entry) != HKI_CLASS_FULL ||
+        !hki_starts_set(&hki_span_starts(span)[(at - hki_span_base(span)) / HAK_GRANULE], at)) {
       hki_broken(hki_route.small->name, object);
     }
   }
@@ -100,7 +101,7 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_entry_kind(entry) == HKI_CLASS_FULL) {
     struct hki_span *span = hki_entry_record(entry);
     uintptr_t at = (uintptr_t)block;
-    if (at % HKI_ALIGN != 0 || !hki_starts_clear(&span->starts[(at - span->base) / HAK_GRANULE], at)) {
+    if (at % HKI_ALIGN != 0 || !hki_starts_clear(&hki_span_starts(span)[(at - hki_span_base(span)) / HAK_GRANULE], at)) {
       hki_misuse(func, block, entry);
     }
   }

@@ -11,9 +11,11 @@
 #include "backend.h"
 #include "base.h"
 
+enum { HKI_OFFSET_BITS = 48 };
+
 struct hki_header {
   uint64_t tag;    /* requested bytes << 16 | arm << 8 | backend index */
-  uint64_t offset; /* of the block from its base: 16, or more when over-aligned */
+  uint64_t offset; /* of the block from its base: 16, or more when over-aligned; above HKI_OFFSET_BITS the block's trial */
 };
 _Static_assert(sizeof(struct hki_header) == HKI_ALIGN, "the block behind the header keeps the alignment of the base");
 
@@ -25,6 +27,11 @@ HKI_INLINE struct hki_header *hki_header(const void *block)
 HKI_INLINE size_t hki_header_size(const struct hki_header *header)
 {
   return header->tag >> 16;
+}
+
+HKI_INLINE uint32_t hki_header_arm(const struct hki_header *header)
+{
+  return header->tag >> 8 & (HKI_ARMS - 1);
 }
 
 /* The header may have been overwritten by the program; an index that is out of use leads to operations that say so and abort. */

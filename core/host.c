@@ -11,6 +11,7 @@
 #include "message.h"
 #include "meta.h"
 #include "os.h"
+#include "range.h"
 #include "settings.h"
 #include "span.h"
 #include "strategy.h"
@@ -154,12 +155,14 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .name = kept,
       .os = &hki_os,
       .counters = &hakmem_root.values[first],
+      .active = &hakmem_root.active_bytes,
       .page_size = (uint32_t)getauxval(AT_PAGESZ),
       .class_count = HKI_CLASSES,
       .class_bytes = hakmem_root.class_bytes,
       .arm_count = policy ? hakmem_root.arm_count : 0,
       .arm_name = policy ? hki_strategy_names : NULL,
       .hardened = hki_settings.hardening,
+      .basic_syscalls = hki_settings.basic_syscalls,
       .meta_alloc = host_meta_alloc,
       .log = host_log,
       .symbol = host_symbol,
@@ -167,6 +170,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .lock_wake = host_lock_wake,
       .span_register = host_span_register,
       .span_unregister = host_span_unregister,
+      .release = plugin->kind == HAK_RECLAIM ? hki_range_release : NULL,
   };
   return host;
 }

@@ -62,7 +62,7 @@ void hki_vappend(struct hki_text *text, const char *format, va_list args)
     case 's': {
       const char *s = va_arg(args, const char *);
       s = s != NULL ? s : "(null)";
-      put(text, s, strlen(s));
+      put(text, s, strnlen(s, (size_t)(text->limit - text->at)));
       break;
     }
     case 'c': {

@@ -17,7 +17,7 @@ static bool find(uintptr_t at, struct place *place)
 {
   const struct hki_span *span = hki_pagemap_enclosing(at);
   if (span != NULL) {
-    *place = (struct place){span->base, span->requested, hki_backends[span->backend].name};
+    *place = (struct place){hki_span_base(span), span->range.requested, hki_backends[span->range.backend].name};
     return true;
   }
   uintptr_t start = hki_starts_below(at);
@@ -45,10 +45,10 @@ HKI_COLD _Noreturn void hki_misuse(const char *func, const void *pointer, hki_en
   }
   if (hki_entry_kind(entry) == HKI_CLASS || hki_entry_kind(entry) == HKI_CLASS_FULL) {
     const struct hki_span *span = hki_entry_record(entry);
-    place.start = at - (at - span->base) % span->object_bytes;
-    place.size = span->object_bytes;
-    place.backend = hki_backends[span->backend].name;
-    found = span->starts == NULL || hki_span_holds(span, place.start);
+    place.size = hakmem_root.class_bytes[span->cls];
+    place.start = at - (at - hki_span_base(span)) % place.size;
+    place.backend = hki_backends[span->range.backend].name;
+    found = hki_span_starts(span) == NULL || hki_span_holds(span, place.start);
   } else {
     found = find(at, &place);
   }

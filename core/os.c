@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "message.h"
+
 static long result(long value, int saved_errno)
 {
   if (value == -1) {
@@ -102,6 +104,39 @@ static uint64_t os_now(void)
   return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
+static uint64_t os_coarse(void)
+{
+  struct timespec ts = {0};
+  int saved = errno;
+  (void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+  errno = saved;
+  return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+/* Written beside it and renamed, so that a reader sees the old content or the new. */
+static long os_write_file(const char *path, const char *content, size_t size)
+{
+  int saved = errno;
+  char beside[4096];
+  struct hki_text text = hki_text(beside, sizeof beside);
+  hki_append(&text, "%s.%d", path, (int)getpid());
+  (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0); /* of a process that was cut short */
+  long fd = syscall(SYS_openat, AT_FDCWD, beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    return result(-1, saved);
+  }
+  long failure = hki_write((int)fd, content, size);
+  (void)syscall(SYS_close, (int)fd);
+  if (failure == 0 && syscall(SYS_renameat2, AT_FDCWD, beside, AT_FDCWD, path, 0) != 0) {
+    failure = errno;
+  }
+  if (failure != 0) {
+    (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0);
+  }
+  errno = saved;
+  return failure != 0 ? -failure : (long)size;
+}
+
 HKI_OS_CONST struct hak_os hki_os = {
     .struct_size = sizeof(struct hak_os),
     .mmap = os_mmap,
@@ -113,6 +148,8 @@ HKI_OS_CONST struct hak_os hki_os = {
     .mincore = os_mincore,
     .read_file = os_read_file,
     .now = os_now,
+    .coarse = os_coarse,
+    .write_file = os_write_file,
 };
 
 void hki_futex_wait(uint32_t *word, uint32_t seen)

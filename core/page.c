@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page.c - large blocks. Owns nothing but the life of a span record between LIVE and IDLE: whoever moves its state out of LIVE
- * owns the range until the next state.
+ * page.c - large blocks, from the request to the free. Owns nothing: a record is in the hands of whoever moved its state, and what
+ * happens to it after the free is in range.c.
  */
 #include "page.h"
 
 #include "meta.h"
 #include "misuse.h"
+#include "range.h"
+#include "route.h"
 #include "span.h"
+#include "trial.h"
 
 static void enter_map(uintptr_t base, hki_entry entry)
 {
@@ -30,53 +33,73 @@ static bool place(struct hki_span *span, uintptr_t base)
 
 static void count_alloc(struct hki_thread *thread, const struct hki_span *span)
 {
-  HKI_BUMP(&thread->seat[span->backend].tally.allocs, UINT64_C(1));
-  HKI_BUMP(&thread->seat[span->backend].tally.alloc_bytes, span->requested);
-  HKI_ADD(&hakmem_root.active_bytes, span->capacity);
+  HKI_BUMP(&thread->seat[span->range.backend].tally.allocs, UINT64_C(1));
+  HKI_BUMP(&thread->seat[span->range.backend].tally.alloc_bytes, span->range.requested);
+  HKI_ADD(&hakmem_root.active_bytes, span->range.capacity);
 }
 
-HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, size_t size, size_t align, uint32_t arm,
-                              uint32_t request, const void *site)
+/* A block from the backend, entered in the page map. NULL when one of them has no room. */
+static struct hki_span *fresh(struct hki_thread *thread, struct hki_backend *backend, const struct hki_want *want)
 {
   struct hki_span *span = hki_span_get();
   if (span == NULL) {
     return NULL;
   }
   void **slot = &thread->seat[backend->index].slot;
-  align = align < HAK_GRANULE ? HAK_GRANULE : align;
+  size_t size = want->size < HAK_GRANULE ? HAK_GRANULE : want->size;
+  size_t align = want->align < HAK_GRANULE ? HAK_GRANULE : want->align;
   hki_enter(backend);
-  hak_block got = backend->ops.alloc(backend->self, slot, size < HAK_GRANULE ? HAK_GRANULE : size, align);
+  hak_block got = backend->ops.alloc(backend->self, slot, size, align);
   hki_leave(thread);
-  uintptr_t base = (uintptr_t)got.base;
-  if (base == 0) {
+  if (got.base == NULL) {
     hki_span_put(span);
     return NULL;
   }
-  if (base % align != 0 || hak_block_capacity(got) < size) {
+  if ((uintptr_t)got.base % align != 0 || hak_block_capacity(got) < want->size) {
     hki_broken(backend->name, got.base);
   }
-  *span = (struct hki_span){.base = base,
+  span->range = (hak_range){.base = got.base,
                             .capacity = hak_block_capacity(got),
-                            .requested = size,
-                            .site = site,
-                            .state = HKI_SPAN_MOVING,
                             .backend = (uint8_t)backend->index,
-                            .arm = (uint8_t)arm,
                             .flags = (uint8_t)hak_block_flags(got)};
-  if (!place(span, base)) {
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_MOVING, __ATOMIC_RELAXED);
+  if (!place(span, (uintptr_t)got.base)) {
     hki_enter(backend);
     backend->ops.free(backend->self, slot, got.base, hak_block_capacity(got));
     hki_leave(thread);
     hki_span_put(span);
     return NULL;
   }
-  count_alloc(thread, span);
-  if ((request & HKI_ZEROED) && !(span->flags & HAK_ZEROED)) {
-    memset(got.base, 0, size);
+  return span;
+}
+
+HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want)
+{
+  struct hki_span *span = hki_route.arm[want->arm].cache ? hki_range_take(thread, backend, want) : NULL;
+  want->hit = span != NULL;
+  if (span == NULL) {
+    span = fresh(thread, backend, want);
   }
-  span->flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
+  if (span == NULL) {
+    return NULL;
+  }
+  void *block = span->range.base;
+  if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
+    memset(block, 0, want->size);
+  }
+  span->range.flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
+  span->range.site = want->site;
+  span->range.arm = (uint8_t)want->arm;
+  span->range.requested = want->size;
+  span->trial = 0;
+  count_alloc(thread, span);
   __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
-  return got.base;
+  return block;
+}
+
+void hki_page_leave(const struct hki_span *span)
+{
+  enter_map(hki_span_base(span), HKI_PAGE_FREED);
 }
 
 struct hki_span *hki_page_live(const void *block, hki_entry entry)
@@ -85,7 +108,7 @@ struct hki_span *hki_page_live(const void *block, hki_entry entry)
     return NULL;
   }
   struct hki_span *span = hki_entry_record(entry);
-  bool live = span->base == (uintptr_t)block && __atomic_load_n(&span->state, __ATOMIC_ACQUIRE) == HKI_SPAN_LIVE;
+  bool live = span->range.base == block && __atomic_load_n(&span->state, __ATOMIC_ACQUIRE) == HKI_SPAN_LIVE;
   return live ? span : NULL;
 }
 
@@ -95,16 +118,17 @@ HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry en
   if (span == NULL || !hki_span_move(span, HKI_SPAN_LIVE, HKI_SPAN_MOVING)) {
     hki_misuse(func, block, entry);
   }
-  struct hki_backend *backend = &hki_backends[span->backend];
-  size_t capacity = span->capacity;
-  HKI_BUMP(&thread->seat[backend->index].tally.frees, UINT64_C(1));
-  HKI_BUMP(&thread->seat[backend->index].tally.free_bytes, span->requested);
-  HKI_ADD(&hakmem_root.active_bytes, -capacity);
-  enter_map(span->base, HKI_PAGE_FREED); /* before the backend lets go: the next owner may be there at once */
-  hki_span_put(span);
-  hki_enter(backend);
-  backend->ops.free(backend->self, &thread->seat[backend->index].slot, block, capacity);
-  hki_leave(thread);
+  HKI_BUMP(&thread->seat[span->range.backend].tally.frees, UINT64_C(1));
+  HKI_BUMP(&thread->seat[span->range.backend].tally.free_bytes, span->range.requested);
+  HKI_ADD(&hakmem_root.active_bytes, -span->range.capacity);
+  if (HKI_UNLIKELY(span->trial != 0)) {
+    struct hki_trial_end end;
+    hki_trial_stop(&end, span->trial, block, span->range.capacity, thread);
+    hki_range_retire(thread, span);
+    hki_trial_finish(&end, thread);
+  } else {
+    hki_range_retire(thread, span);
+  }
 }
 
 HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry entry, size_t size)
@@ -113,18 +137,18 @@ HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry
   if (span == NULL || !hki_span_move(span, HKI_SPAN_LIVE, HKI_SPAN_MOVING)) {
     hki_misuse("realloc", block, entry);
   }
-  struct hki_tally *tally = &thread->seat[span->backend].tally;
-  size_t old = span->requested;
-  uintptr_t base = span->base;
-  bool fits = size <= span->capacity && size >= span->capacity / 2;
+  struct hki_tally *tally = &thread->seat[span->range.backend].tally;
+  size_t old = span->range.requested;
+  uintptr_t base = hki_span_base(span);
+  bool fits = size <= span->range.capacity && size >= span->range.capacity / 2;
   if (!fits) {
     /* A move needs an entry at the new place, and there is no way back once the pages are there. */
-    struct hki_backend *backend = &hki_backends[span->backend];
+    struct hki_backend *backend = &hki_backends[span->range.backend];
     hak_block got = HAK_NO_BLOCK;
     if (hki_pagemap_reserve()) {
       enter_map(base, HKI_PAGE_FREED);
       hki_enter(backend);
-      got = backend->ops.resize(backend->self, &thread->seat[backend->index].slot, block, span->capacity,
+      got = backend->ops.resize(backend->self, &thread->seat[backend->index].slot, block, span->range.capacity,
                                 size < HAK_GRANULE ? HAK_GRANULE : size);
       hki_leave(thread);
     }
@@ -134,14 +158,15 @@ HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry
       return NULL;
     }
     base = (uintptr_t)got.base;
-    HKI_ADD(&hakmem_root.active_bytes, hak_block_capacity(got) - span->capacity);
-    span->base = base;
-    span->capacity = hak_block_capacity(got);
+    span->trial = 0; /* what it would measure is no longer one block's life */
+    HKI_ADD(&hakmem_root.active_bytes, hak_block_capacity(got) - span->range.capacity);
+    span->range.base = got.base;
+    span->range.capacity = hak_block_capacity(got);
     if (!place(span, base)) {
       hki_die("realloc(%p): no memory to record where backend %s moved it", block, backend->name);
     }
   }
-  span->requested = size;
+  span->range.requested = size;
   HKI_BUMP(&tally->resizes, UINT64_C(1));
   if (size > old) {
     HKI_BUMP(&tally->alloc_bytes, size - old);

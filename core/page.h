@@ -7,13 +7,16 @@
 #include "base.h"
 #include "byte.h"
 #include "pagemap.h"
+#include "want.h"
 
-/* A block of at least `size` bytes at a multiple of `align`. NULL when there is none. Counts it. */
-void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, size_t size, size_t align, uint32_t arm,
-                     uint32_t request, const void *site);
+/* A block from the backend, or from the cache in front of it. NULL when there is none. Counts it. */
+void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want);
 
 /* Takes a block back, or ends in hki_misuse. */
 void hki_page_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func);
+
+/* Takes a freed block out of the page map; its backend gets it next. */
+void hki_page_leave(const struct hki_span *span);
 
 /* Resizes a live block, in place or through its backend. NULL when that is refused: the block is as it was. */
 void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry entry, size_t size);

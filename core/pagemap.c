@@ -12,12 +12,30 @@ struct hki_leaf *hki_pagemap[1U << HKI_ROOT_BITS];
 
 static struct hki_leaf *reserve; /* atomic */
 
+/* For the two windows of 4 GiB that every program uses, around its heap and around its mappings: no system call at start. */
+static struct hki_leaf first_leaf[2];
+static uint32_t first_used; /* atomic; may run on */
+
 /* Half a megabyte of address space, of which a page appears for every 32 MiB that are entered. */
 static struct hki_leaf *map_leaf(void)
 {
+  if (HKI_LOAD(&first_used) < 2) {
+    uint32_t index = __atomic_fetch_add(&first_used, 1U, __ATOMIC_RELAXED);
+    if (index < 2) {
+      return &first_leaf[index];
+    }
+  }
   long r =
       hki_os.mmap(NULL, sizeof(struct hki_leaf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return hak_os_failed(r) ? NULL : (struct hki_leaf *)r;
+}
+
+/* Of two threads that came at once, one is too late with its leaf. */
+static HKI_COLD void drop_leaf(struct hki_leaf *leaf)
+{
+  if (leaf != &first_leaf[0] && leaf != &first_leaf[1]) {
+    (void)hki_os.munmap(leaf, sizeof *leaf);
+  }
 }
 
 HKI_SLOW bool hki_pagemap_reserve(void)
@@ -28,7 +46,7 @@ HKI_SLOW bool hki_pagemap_reserve(void)
   struct hki_leaf *none = NULL;
   struct hki_leaf *leaf = map_leaf();
   if (leaf != NULL && !__atomic_compare_exchange_n(&reserve, &none, leaf, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-    (void)hki_os.munmap(leaf, sizeof *leaf);
+    drop_leaf(leaf);
   }
   return leaf != NULL;
 }
@@ -51,7 +69,7 @@ HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
     if (__atomic_compare_exchange_n(root, &leaf, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
       leaf = fresh;
     } else {
-      (void)hki_os.munmap(fresh, sizeof *fresh);
+      drop_leaf(fresh);
     }
   }
   return &leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU];
@@ -71,7 +89,9 @@ HKI_COLD struct hki_span *hki_pagemap_enclosing(uintptr_t address)
       hki_entry e = __atomic_load_n(&leaf->entry[granule & 0xffffU], __ATOMIC_ACQUIRE);
       if (hki_entry_kind(e) == HKI_PAGE_BLOCK) {
         struct hki_span *span = hki_entry_record(e);
-        return span->base + span->capacity > address ? span : NULL;
+        uint32_t state = __atomic_load_n(&span->state, __ATOMIC_ACQUIRE);
+        bool live = state == HKI_SPAN_LIVE || state == HKI_SPAN_MOVING;
+        return live && hki_span_base(span) + span->range.capacity > address ? span : NULL;
       }
     }
     if (granule == 0) {

@@ -86,7 +86,7 @@ hki_entry *hki_pagemap_slot(uintptr_t address);
 bool hki_pagemap_reserve(void);
 
 /*
- * The page block that contains the address, by walking back to the nearest entry: for messages about misuse only.
+ * The live page block that contains the address, by walking back to the nearest entry: for messages about misuse only.
  * NULL when there is none.
  */
 struct hki_span *hki_pagemap_enclosing(uintptr_t address);

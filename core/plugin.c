@@ -15,6 +15,7 @@
 #include "meta.h"
 #include "option.h"
 #include "page.h"
+#include "range.h"
 #include "settings.h"
 #include "trust.h"
 
@@ -26,15 +27,27 @@ struct plugin {
   const char *section;          /* "backend.mmap"; NULL when its file was refused */
   struct hak_plugin descriptor; /* completed copy */
   void *self;
-  struct hki_backend *backend; /* NULL for a policy, while it is being loaded, and when it was refused */
+  struct hki_backend *backend; /* of a backend; NULL while it is being loaded, and when it was refused */
+  struct hki_thread *inside;   /* what a thread is while it runs a callback; NULL likewise */
 };
 
 static struct plugin plugins[PLUGINS];
 static uint32_t plugin_count;
 
+/* What sections and messages call each kind; by enum hak_plugin_kind. */
+static const struct {
+  const char *prefix, *name;
+} kinds[] = {{"", "an unknown kind of plugin"},
+             {"backend.", "a backend"},
+             {"policy.", "a policy"},
+             {"cache.", "a cache"},
+             {"reclaim.", "a reclaim plugin"}};
+
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
 static const char *kind_prefix(uint32_t kind)
 {
-  return kind == HAK_BACKEND ? "backend." : "policy.";
+  return kinds[kind < KINDS ? kind : 0].prefix;
 }
 
 /* ---- finding --------------------------------------------------------------------------------------------------------- */
@@ -80,7 +93,11 @@ enum hki_section hki_plugin_section(const char *section)
   }
   char path[PATH];
   const char *dot = strchr(section, '.');
-  if (dot == NULL || dot[1] == 0 || (strncmp(section, "backend.", 8) != 0 && strncmp(section, "policy.", 7) != 0)) {
+  bool known_kind = false;
+  for (uint32_t kind = 1; dot != NULL && dot[1] != 0 && kind < KINDS; kind++) {
+    known_kind = known_kind || strncmp(section, kinds[kind].prefix, strlen(kinds[kind].prefix)) == 0;
+  }
+  if (!known_kind) {
     return HKI_SECTION_UNKNOWN;
   }
   return find(path, dot + 1) ? HKI_SECTION_IDLE : HKI_SECTION_MISSING;
@@ -120,10 +137,7 @@ static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c
     return complain(c, expected != NULL ? expected : "another", "ABI %u.%u", p->abi_major, p->abi_minor);
   }
   if (p->kind != kind) {
-    return complain(c, kind == HAK_BACKEND ? "a backend" : "a policy",
-                    p->kind == HAK_BACKEND  ? "a backend"
-                    : p->kind == HAK_POLICY ? "a policy"
-                                            : "an unknown kind of plugin");
+    return complain(c, kinds[kind].name, "%s", kinds[p->kind < KINDS ? p->kind : 0].name);
   }
   if (p->name == NULL || p->name[0] == 0 || p->start == NULL || p->ops == NULL) {
     return complain(c, "name, start and ops", "a descriptor without %s",
@@ -159,13 +173,56 @@ static int32_t set_option(void *owner, uint32_t index, hak_value value)
 {
   struct plugin *plugin = owner;
   struct hki_thread *caller = hki_self;
-  hki_self = plugin->backend != NULL ? plugin->backend->inside : hki_policy_inside();
+  hki_self = plugin->inside;
   int32_t result = plugin->descriptor.set(plugin->self, index, value);
   hki_self = caller;
-  if (result == HAK_OK && plugin->backend == NULL) {
+  if (result == HAK_OK && plugin->kind == HAK_POLICY) {
     hki_epoch_again();
   }
   return result;
+}
+
+/* Takes a started plugin into service. */
+static bool serve(struct plugin *plugin, const char *name, struct complaint *c)
+{
+  const struct hak_plugin *d = &plugin->descriptor;
+  const char *lacking = NULL;
+  if (d->kind == HAK_BACKEND) {
+    plugin->backend = hki_backend_add(name, d->ops, &lacking);
+    if (plugin->backend == NULL) {
+      return complain(c, lacking != NULL ? "all members that its granularity needs" : "fewer", "%s%s",
+                      lacking != NULL ? "no " : "too many backends", lacking != NULL ? lacking : "");
+    }
+    plugin->backend->self = plugin->self;
+    plugin->inside = plugin->backend->inside;
+    return true;
+  }
+  plugin->inside = hki_meta_alloc(sizeof *plugin->inside, 64);
+  const char *kept = hki_meta_string(name);
+  if (plugin->inside == NULL || kept == NULL) {
+    return complain(c, "some", "no memory for it");
+  }
+  plugin->inside->inside = kept;
+  plugin->inside->live = HKI_INSIDE;
+  char *shown;
+  if (d->kind == HAK_POLICY) {
+    const char *refusal = hki_epoch_start(d->ops, plugin->self, plugin->inside);
+    if (refusal != NULL) {
+      return complain(c, "a policy that chooses among the strategies", "%s", refusal);
+    }
+    shown = hakmem_root.policy;
+  } else {
+    bool cache = d->kind == HAK_CACHE;
+    lacking =
+        cache ? hki_range_cache(d->ops, plugin->self, plugin->inside) : hki_range_reclaim(d->ops, plugin->self, plugin->inside);
+    if (lacking != NULL) {
+      return complain(c, "all members that are not optional", "no %s", lacking);
+    }
+    shown = cache ? hakmem_root.cache : hakmem_root.reclaim;
+  }
+  struct hki_text text = hki_text(shown, HKI_NAME);
+  hki_append(&text, "%s", name);
+  return true;
 }
 
 static bool start(struct plugin *plugin, const char *name, struct complaint *c)
@@ -188,18 +245,7 @@ static bool start(struct plugin *plugin, const char *name, struct complaint *c)
     return why != NULL ? complain(c, "a plugin that starts", "%s", why)
                        : complain(c, "a plugin that starts", "its start returned %d", result);
   }
-  const char *lacking = NULL;
-  if (d->kind == HAK_BACKEND) {
-    plugin->backend = hki_backend_add(name, d->ops, &lacking);
-    if (plugin->backend == NULL) {
-      return complain(c, lacking != NULL ? "all members that its granularity needs" : "fewer", "%s%s",
-                      lacking != NULL ? "no " : "too many backends", lacking != NULL ? lacking : "");
-    }
-    plugin->backend->self = plugin->self;
-    return true;
-  }
-  const char *refusal = hki_epoch_start(name, d->ops, plugin->self);
-  return refusal == NULL || complain(c, "a policy that chooses among the strategies", "%s", refusal);
+  return serve(plugin, name, c);
 }
 
 /* The checked and loaded file's descriptor; NULL and *c when something is wrong with it. */
@@ -290,10 +336,11 @@ struct hki_backend *hki_plugin_backend(const char *name, const struct hki_item *
   return plugin != NULL ? plugin->backend : NULL;
 }
 
-bool hki_plugin_policy(const char *name, const struct hki_item *where)
+void hki_plugin_optional(uint32_t kind, const char *name, const struct hki_item *where)
 {
-  (void)load(HAK_POLICY, name, where);
-  return hki_policy_inside() != NULL;
+  if (strcmp(name, "none") != 0) {
+    (void)load(kind, name, where);
+  }
 }
 
 const struct hak_pages *hki_plugin_pages(const char *name)

@@ -10,8 +10,8 @@
 /* The backend of that name, loaded when it is not yet. NULL after one line that says why; `where` is the setting that names it. */
 struct hki_backend *hki_plugin_backend(const char *name, const struct hki_item *where);
 
-/* Loads the policy and asks it for its first choice. False after one line that says why. */
-bool hki_plugin_policy(const char *name, const struct hki_item *where);
+/* Loads a policy, cache or reclaim plugin and takes it into service, unless its name is "none". One line says why when it fails. */
+void hki_plugin_optional(uint32_t kind, const char *name, const struct hki_item *where);
 
 /* The page source of that name, its backend loaded when it is not yet; NULL after one line. */
 const struct hak_pages *hki_plugin_pages(const char *name);

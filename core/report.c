@@ -81,6 +81,7 @@ void hki_snapshot_finish(struct hki_snapshot *snapshot, uint64_t resident_bytes)
     totals->metadata += root->row[i].sum == HAK_SUM_METADATA ? root->values[i] : 0;
   }
   totals->resident = resident_bytes;
+  totals->held = root->held_bytes;
 }
 
 uint64_t hki_resident_bytes(const char *statm, uint32_t page_size)
@@ -121,7 +122,7 @@ struct number {
   uint64_t value;
 };
 
-enum { TOTALS = 11, TALLIES = 6 };
+enum { TOTALS = 12, TALLIES = 6, STANDING = 11 };
 
 static void totals_of(const struct hki_snapshot *s, struct number n[TOTALS])
 {
@@ -132,6 +133,7 @@ static void totals_of(const struct hki_snapshot *s, struct number n[TOTALS])
       {"resident", "bytes", false, t->resident},
       {"mapped", "bytes", false, t->mapped},
       {"retained", "bytes", false, t->retained},
+      {"held", "bytes", false, t->held},
       {"metadata", "bytes", false, t->metadata},
       {"allocs", "", true, t->allocs},
       {"frees", "", true, t->frees},
@@ -155,9 +157,88 @@ static void tallies_of(const struct hki_tally *t, uint32_t callbacks, struct num
   memcpy(n, all, sizeof all);
 }
 
+/* What one arm did, summed over its rows. */
+static struct hak_cell arm_sum(const struct hki_root *root, uint32_t arm)
+{
+  struct hak_cell sum = {.arm = (uint8_t)arm};
+  for (uint32_t i = 0; i < root->cell_count && i < HKI_CELLS; i++) {
+    if (root->cell[i].arm == arm) {
+      sum.blocks += root->cell[i].blocks;
+      sum.bytes += root->cell[i].bytes;
+      sum.hits += root->cell[i].hits;
+      sum.release_ns += root->cell[i].release_ns;
+    }
+  }
+  return sum;
+}
+
+/* The four digits of a number of thousandths. */
+#define THOUSANDTHS(n) (n) / 1000, (n) / 100 % 10, (n) / 10 % 10, (n) % 10
+
+static const char *site_name(uint32_t row)
+{
+  static const char *const names[HAK_SITES] = {"new", "rare", "busy", "stream"};
+  return names[row % HAK_SITES];
+}
+
+static const char *reason_name(uint8_t reason)
+{
+  static const char *const names[] = {"set", "better", "revert", "faults"};
+  return reason < sizeof names / sizeof *names ? names[reason] : "unknown";
+}
+
+static bool has_played(const struct hki_root *root)
+{
+  uint64_t games = 0;
+  for (uint32_t a = 0; a < root->arm_count; a++) {
+    games += root->standing[a].games;
+  }
+  return games != 0;
+}
+
+/* Calls `each` for the remembered changes of champions, oldest first. */
+static void changes(const struct hki_root *root, void (*each)(void *context, const struct hki_change *change), void *context)
+{
+  uint64_t from = root->change_count > HKI_CHANGES ? root->change_count - HKI_CHANGES : 0;
+  for (uint64_t i = from; i < root->change_count; i++) {
+    each(context, &root->change[i % HKI_CHANGES]);
+  }
+}
+
+static void standing_of(const struct hki_root *root, uint32_t arm, struct number n[STANDING])
+{
+  struct hak_cell sum = arm_sum(root, arm);
+  const struct hak_standing *s = &root->standing[arm];
+  const struct number all[STANDING] = {
+      {"blocks", "", true, sum.blocks},
+      {"bytes", "bytes", true, sum.bytes},
+      {"hits", "", true, sum.hits},
+      {"trials", "", true, s->trials},
+      {"games", "", true, s->games},
+      {"wins", "", true, s->wins},
+      {"losses", "", true, s->losses},
+      {"draws", "", true, s->draws},
+      {"score_thousandths", "", false, s->score},
+      {"spread_thousandths", "", false, s->spread},
+      {"rating_thousandths", "", false, s->rating},
+  };
+  memcpy(n, all, sizeof all);
+}
+
 static const char *granularity(uint32_t g)
 {
   return g == HAK_BYTE ? "byte" : g == HAK_PAGE ? "page" : "class";
+}
+
+static void text_change(void *context, const struct hki_change *change)
+{
+  struct writer *w = context;
+  const struct hki_root *root = &w->snapshot->root;
+  uint32_t last = change->row + change->rows - 1U;
+  out(w, "change: epoch %lu, block %lu: from %lu bytes, %s sites, to %lu bytes, %s sites: %s -> %s (%s)\n",
+      (unsigned long)change->epoch, (unsigned long)change->blocks, 1UL << change->row / HAK_SITES, site_name(change->row),
+      (2UL << last / HAK_SITES) - 1, site_name(last), root->arm[change->from % HKI_ARMS], root->arm[change->to % HKI_ARMS],
+      reason_name(change->reason));
 }
 
 static void text(struct writer *w, long pid)
@@ -185,12 +266,32 @@ static void text(struct writer *w, long pid)
     out(w, "%s.%s %lu%s%s\n", root->row[i].plugin, root->row[i].key, (unsigned long)root->values[i],
         root->row[i].unit[0] != 0 ? " " : "", root->row[i].unit);
   }
-  out(w, "policy %s: epochs %lu, switches %lu\n", root->policy[0] != 0 ? root->policy : "none", (unsigned long)root->epochs,
-      (unsigned long)root->switches);
-  for (uint32_t a = 0; a < root->arm_count; a++) {
-    out(w, "strategy %s: large blocks %lu, bytes %lu\n", root->arm[a], (unsigned long)root->arm_blocks[a],
-        (unsigned long)root->arm_bytes[a]);
+  out(w, "policy %s: epochs %lu, switches %lu, large blocks %lu", root->policy[0] != 0 ? root->policy : "none",
+      (unsigned long)root->epochs, (unsigned long)root->switches, (unsigned long)root->blocks);
+  if (root->trials_wanted != 0) {
+    out(w, ", trials %lu, lost %lu%s", (unsigned long)root->trials, (unsigned long)root->trials_lost,
+        has_played(root) ? "" : "; no games yet");
   }
+  out(w, "\n");
+  for (uint32_t a = 0; a < root->arm_count; a++) {
+    struct hak_cell sum = arm_sum(root, a);
+    out(w, "strategy %s: large blocks %lu, bytes %lu, cache hits %lu", root->arm[a], (unsigned long)sum.blocks,
+        (unsigned long)sum.bytes, (unsigned long)sum.hits);
+    const struct hak_standing *s2 = &root->standing[a];
+    if (s2->trials != 0) {
+      out(w, "; trials %lu, score %u.%u%u%u +- %u.%u%u%u", (unsigned long)s2->trials, THOUSANDTHS(s2->score),
+          THOUSANDTHS(s2->spread));
+    }
+    if (s2->games != 0) {
+      out(w, "; games %lu: won %lu, lost %lu, drawn %lu", (unsigned long)s2->games, (unsigned long)s2->wins,
+          (unsigned long)s2->losses, (unsigned long)s2->draws);
+    }
+    if (s2->rating != 0) {
+      out(w, "; rating %u%s", s2->rating / 1000, s2->state == HAK_ARM_OUT ? ", eliminated" : "");
+    }
+    out(w, "\n");
+  }
+  changes(root, text_change, w);
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
     if (s->class_[c].allocs != 0) {
       out(w, "class %u bytes: allocs %lu, frees %lu, cached %lu\n", root->class_bytes[c], (unsigned long)s->class_[c].allocs,
@@ -226,6 +327,19 @@ static void quoted(struct writer *w, const char *name)
   out(w, "\"%s\"", safe);
 }
 
+static void json_change(void *context, const struct hki_change *change)
+{
+  struct writer *w = context;
+  const struct hki_root *root = &w->snapshot->root;
+  comma(w);
+  out(w, "{\"epoch\":%lu,\"block\":%lu,\"row\":%u,\"rows\":%u,\"from\":", (unsigned long)change->epoch,
+      (unsigned long)change->blocks, change->row, change->rows);
+  quoted(w, root->arm[change->from % HKI_ARMS]);
+  out(w, ",\"to\":");
+  quoted(w, root->arm[change->to % HKI_ARMS]);
+  out(w, ",\"reason\":\"%s\"}", reason_name(change->reason));
+}
+
 static void json(struct writer *w, long pid)
 {
   const struct hki_snapshot *s = w->snapshot;
@@ -258,16 +372,25 @@ static void json(struct writer *w, long pid)
   }
   out(w, root->row_count > 0 ? "}},\n\"policy\":{\"name\":" : "},\n\"policy\":{\"name\":");
   quoted(w, root->policy);
-  out(w, ",\"epochs\":%lu,\"switches\":%lu,\"bin_strategy\":[", (unsigned long)root->epochs, (unsigned long)root->switches);
-  for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
-    out(w, bin == 0 ? "%u" : ",%u", root->bin_arm[bin]);
+  out(w, ",\"epochs\":%lu,\"switches\":%lu,\"blocks\":%lu,\"learns\":%s,\"trials\":%lu,\"trials_lost\":%lu,\"champions\":[",
+      (unsigned long)root->epochs, (unsigned long)root->switches, (unsigned long)root->blocks,
+      root->trials_wanted != 0 ? "true" : "false", (unsigned long)root->trials, (unsigned long)root->trials_lost);
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    out(w, row == 0 ? "%u" : ",%u", root->champion[row]);
   }
   out(w, "],\"strategies\":[");
   for (uint32_t a = 0; a < root->arm_count; a++) {
-    out(w, a == 0 ? "{\"name\":" : ",{\"name\":");
+    out(w, a == 0 ? "{\"name\":" : ",\n{\"name\":");
     quoted(w, root->arm[a]);
-    out(w, ",\"blocks\":%lu,\"bytes\":%lu}", (unsigned long)root->arm_blocks[a], (unsigned long)root->arm_bytes[a]);
+    struct number n2[STANDING];
+    standing_of(root, a, n2);
+    w->first = false;
+    members(w, n2, STANDING);
+    out(w, "}");
   }
+  out(w, "],\"changes\":[");
+  w->first = true;
+  changes(root, json_change, w);
   out(w, "]},\n\"classes\":[");
   w->first = true;
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
@@ -330,8 +453,12 @@ static void prometheus(struct writer *w)
   }
   metric(w, &(struct number){"epochs", "", true, root->epochs}, "policy_", NULL, NULL, true);
   metric(w, &(struct number){"switches", "", true, root->switches}, "policy_", NULL, NULL, true);
-  for (uint32_t a = 0; a < root->arm_count; a++) {
-    metric(w, &(struct number){"blocks", "", true, root->arm_blocks[a]}, "strategy_", "strategy", root->arm[a], a == 0);
+  for (int i = 0; i < STANDING; i++) {
+    for (uint32_t a = 0; a < root->arm_count; a++) {
+      struct number s3[STANDING];
+      standing_of(root, a, s3);
+      metric(w, &s3[i], "strategy_", "strategy", root->arm[a], a == 0);
+    }
   }
 }
 

@@ -12,29 +12,33 @@
 #include "route.h"
 #include "span.h"
 
-/* The backend that malloc would choose now; NULL for the class backend. */
-static const struct hki_backend *wanted(size_t size)
+/* Whether malloc could choose the backend now for a block of that size and arm. */
+static bool stays(const struct hki_backend *backend, uint32_t arm, size_t size, const void *site)
 {
-  uint32_t arm;
   if (size < hki_route.small_end) {
-    return hki_route.small->granularity == HAK_CLASS ? NULL : hki_route.small;
+    return hki_route.small == backend;
   }
-  return hki_route_find(size, &arm);
+  uint32_t champion = HKI_LOAD(&hakmem_root.champion[hki_route_row(size)]);
+  return hki_route_backend(hki_route_in_force(arm, size, site) ? arm : champion, size) == backend;
 }
 
 /* The same block with another size, from its own backend. NULL when that is refused or not wise. */
-static void *resize_own(struct hki_thread *thread, void *block, hki_entry entry, size_t size)
+static void *resize_own(struct hki_thread *thread, void *block, hki_entry entry, size_t size, const void *site)
 {
+  const struct hki_header *header;
   const struct hki_span *span;
   switch (hki_entry_kind(entry)) {
   case HKI_CLASS:
   case HKI_CLASS_FULL:
     return size < hki_route.small_end && hki_class_of(size) == hki_entry_class(entry) ? block : NULL;
   case HKI_STARTS:
-    return wanted(size) == hki_header_backend(hki_header(block)) ? hki_byte_resize(thread, block, size) : NULL;
+    header = hki_header(block);
+    return stays(hki_header_backend(header), hki_header_arm(header), size, site) ? hki_byte_resize(thread, block, size) : NULL;
   case HKI_PAGE_BLOCK:
     span = hki_page_live(block, entry);
-    return span != NULL && wanted(size) == &hki_backends[span->backend] ? hki_page_resize(thread, block, entry, size) : NULL;
+    return span != NULL && stays(&hki_backends[span->range.backend], span->range.arm, size, span->range.site)
+               ? hki_page_resize(thread, block, entry, size)
+               : NULL;
   default:
     return NULL;
   }
@@ -51,7 +55,7 @@ HKI_SLOW void *hki_resize(void *block, size_t size, const void *site)
   }
   if (!hki_detached(thread)) {
     hki_slow_event(thread);
-    void *same = resize_own(thread, block, hki_pagemap_get((uintptr_t)block), size);
+    void *same = resize_own(thread, block, hki_pagemap_get((uintptr_t)block), size, site);
     if (same != NULL) {
       errno = saved;
       return same;

@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 1U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 2U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -27,7 +27,10 @@ enum {
   HKI_ROWS = 128,    /* counters of all plugins */
   HKI_CLASSES = 97,  /* size classes */
   HKI_MAIL = 512,    /* longest request or answer, with its NUL */
-  HKI_BOOT = 0       /* index of the boot backend */
+  HKI_BOOT = 0,      /* index of the boot backend */
+  HKI_CELLS = 512,   /* pairs of arm and row in use */
+  HKI_CHANGES = 64,  /* decisions of the policy that the log remembers */
+  HKI_INSIDE = 2     /* see hki_thread.live */
 };
 
 /* What one thread did with one backend. Written by its thread alone, read by anyone, relaxed. */
@@ -74,7 +77,8 @@ struct hki_thread {
   struct hki_magazine magazine[HKI_CLASSES];
   struct hki_thread *next;      /* all records, newest first */
   struct hki_thread *next_idle; /* records without a thread */
-  uint32_t live;                /* 1 while a thread owns it */
+  uint64_t release_ns;          /* spent by the thread to give pages back, while the policy learns */
+  uint32_t live;                /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
 };
 
 /* A backend instance as the report shows it. */
@@ -91,6 +95,14 @@ struct hki_row_view {
   char unit[12];
   uint16_t kind; /* enum hak_counter_kind */
   uint16_t sum;  /* enum hak_counter_sum */
+};
+
+/* Rows, one after the other, that changed from one champion to another. */
+struct hki_change {
+  uint64_t epoch, blocks; /* when */
+  uint16_t row, rows;     /* the first, and how many */
+  uint8_t from, to;       /* arms */
+  uint8_t reason;         /* enum hak_reason */
 };
 
 enum hki_mail_state { HKI_MAIL_IDLE = 0, HKI_MAIL_SERVING = 1, HKI_MAIL_REQUEST = 2, HKI_MAIL_ANSWER = 3 };
@@ -120,21 +132,34 @@ struct hki_root {
   uint32_t backend_count, arm_count, row_count;
   uint32_t small; /* backend index of [core] small, 0: none */
   char version_text[HKI_NAME];
-  char policy[HKI_NAME]; /* policy in force; empty: none, the first strategy serves */
+  char policy[HKI_NAME];  /* policy in force; empty: none, the first strategy serves */
+  char cache[HKI_NAME];   /* cache in force; empty: none */
+  char reclaim[HKI_NAME]; /* reclaim plugin in force; empty: none */
   uint32_t class_bytes[HKI_CLASSES];
   uint64_t metadata;      /* bytes from meta_alloc */
   uint64_t foreign_frees; /* handed to libc */
   uint64_t epochs;        /* decisions of the policy */
-  uint64_t switches;      /* bins that changed their arm */
+  uint64_t switches;      /* rows that changed their champion */
+  uint64_t blocks;        /* large blocks allocated */
+  uint32_t trials_wanted; /* after which the policy is asked early; 0: it does not learn; atomic */
+  uint64_t trials;        /* measured blocks that were freed */
+  uint64_t trials_lost;   /* of them, those the policy never saw */
   struct hki_tally boot;  /* what threads without a record did with boot */
   struct hki_backend_view backend[HKI_BACKENDS];
   char arm[HKI_ARMS][HKI_NAME];
-  uint8_t bin_arm[HAK_BINS];     /* arm in force for each size bin */
-  uint64_t arm_blocks[HKI_ARMS]; /* large blocks allocated by each arm */
-  uint64_t arm_bytes[HKI_ARMS];
+  uint8_t champion[HAK_ROWS]; /* arms in force for each row */
+  uint8_t challenger[HAK_ROWS];
+  uint16_t share[HAK_ROWS];        /* of 65536 blocks, so many draw the challenger */
+  uint32_t seed;                   /* of the draws */
+  uint32_t cell_count;             /* in use; the first is for pairs that found no place */
+  struct hak_cell cell[HKI_CELLS]; /* cumulative, atomic */
+  struct hak_standing standing[HKI_ARMS];
+  uint64_t change_count;
+  struct hki_change change[HKI_CHANGES]; /* a ring: number n is at n % HKI_CHANGES */
   struct hki_row_view row[HKI_ROWS];
   uint64_t values[HKI_ROWS];
   uint64_t active_bytes; /* capacity of live page blocks */
+  uint64_t held_bytes;   /* capacity of freed page blocks in cache and reclaim */
   struct hki_mailbox mailbox;
 };
 

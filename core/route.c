@@ -1,24 +1,70 @@
 /* SPDX-License-Identifier: MIT */
-/* route.c - owns hki_route and hakmem_root.bin_arm; changed while loading and by the holder of the control lock. */
+/* route.c - owns hki_route and the tables in hakmem_root; changed while loading and by the holder of the control lock. */
 #include "route.h"
 
 #include "backend.h"
+#include "epoch.h"
 #include "settings.h"
+#include "site.h"
 #include "thread.h"
 
 struct hki_route hki_route;
 
-/* The first size, up to HAK_CLASS_MAX + 1, that some bin in force does not route to the byte backend of size 0. */
+static uint32_t draws[HAK_ROWS]; /* of rows that have a contest; atomic */
+
+/* Mixes all bits of a number: the finaliser of Austin Appleby's MurmurHash3. */
+static uint32_t mix(uint32_t x)
+{
+  x = (x ^ x >> 16) * 0x85ebca6bU;
+  x = (x ^ x >> 13) * 0xc2b2ae35U;
+  return x ^ x >> 16;
+}
+
+/* The draw depends on the seed, the row and how many blocks the row had: the same program gets the same draws. */
+static bool draw(uint32_t row, uint32_t share)
+{
+  uint32_t number = __atomic_fetch_add(&draws[row], 1U, __ATOMIC_RELAXED);
+  return (mix(mix(HKI_LOAD(&hakmem_root.seed) + row) + number) & 0xffffU) < share;
+}
+
+HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
+{
+  uint32_t row = hki_route_row(want->size);
+  want->is_challenger = false;
+  if (want->size > HAK_CLASS_MAX && hki_epoch_learns()) {
+    row += hki_site_kind(want->site);
+    uint32_t share = HKI_LOAD(&hakmem_root.share[row]);
+    want->is_challenger = share != 0 && draw(row, share);
+  }
+  want->row = row;
+  want->arm = HKI_LOAD(want->is_challenger ? &hakmem_root.challenger[row] : &hakmem_root.champion[row]);
+  return hki_route_backend(want->arm, want->size);
+}
+
+bool hki_route_in_force(uint32_t arm, size_t size, const void *site)
+{
+  uint32_t row = hki_route_row(size) + (size > HAK_CLASS_MAX && hki_epoch_learns() ? hki_site_kind(site) : 0U);
+  return HKI_LOAD(&hakmem_root.champion[row]) == arm ||
+         (HKI_LOAD(&hakmem_root.share[row]) != 0 && HKI_LOAD(&hakmem_root.challenger[row]) == arm);
+}
+
+static struct hki_backend *champion(size_t size, uint32_t *arm)
+{
+  *arm = hakmem_root.champion[hki_route_row(size)];
+  return hki_route_backend(*arm, size);
+}
+
+/* The first size, up to HAK_CLASS_MAX + 1, that some row in force does not route to the byte backend of size 0. */
 static size_t direct_end(struct hki_backend **direct)
 {
   uint32_t arm;
-  *direct = hki_route_find(0, &arm);
+  *direct = champion(0, &arm);
   if ((*direct)->granularity != HAK_BYTE) {
     return 0;
   }
   for (uint32_t bin = 0; ((size_t)1 << bin) <= HAK_CLASS_MAX; bin++) {
     size_t start = bin == 0 ? 0 : (size_t)1 << bin;
-    if (hki_route_find(start, &arm) != *direct) {
+    if (champion(start, &arm) != *direct) {
       return start;
     }
     const struct hki_arm *row = &hki_route.arm[arm];
@@ -32,13 +78,51 @@ static size_t direct_end(struct hki_backend **direct)
   return HAK_CLASS_MAX + 1;
 }
 
-void hki_route_publish(const uint8_t arm[HAK_BINS])
+/* Writes into the log that the row changes its champion; together with the row before it when that does the same. */
+static void note(uint32_t row, uint8_t to, uint8_t reason)
 {
-  for (uint32_t bin = 0; bin < HAK_BINS; bin++) {
-    if (hakmem_root.bin_arm[bin] != arm[bin]) {
-      HKI_STORE(&hakmem_root.bin_arm[bin], arm[bin]);
-      HKI_ADD(&hakmem_root.switches, UINT64_C(1));
+  struct hki_change *last = &hakmem_root.change[(hakmem_root.change_count - 1) % HKI_CHANGES];
+  uint8_t from = hakmem_root.champion[row];
+  HKI_STORE(&hakmem_root.switches, hakmem_root.switches + 1);
+  if (hakmem_root.change_count > 0 && last->epoch == hakmem_root.epochs && last->row + last->rows == (int)row &&
+      last->from == from && last->to == to && last->reason == reason) {
+    last->rows++;
+    return;
+  }
+  hakmem_root.change[hakmem_root.change_count % HKI_CHANGES] = (struct hki_change){.epoch = hakmem_root.epochs,
+                                                                                   .blocks = HKI_LOAD(&hakmem_root.blocks),
+                                                                                   .row = (uint16_t)row,
+                                                                                   .rows = 1,
+                                                                                   .from = from,
+                                                                                   .to = to,
+                                                                                   .reason = reason};
+  HKI_STORE(&hakmem_root.change_count, hakmem_root.change_count + 1);
+}
+
+static void open_gates(struct hki_backend *direct, uint64_t direct_limit, uint64_t front_limit)
+{
+  if (HKI_LOAD(&hki_route.direct) == direct && HKI_LOAD(&hki_route.direct_end) == direct_limit &&
+      HKI_LOAD(&hki_route.front_end) == front_limit) {
+    return;
+  }
+  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_ACQ_REL);
+  HKI_STORE(&hki_route.direct, direct);
+  HKI_STORE(&hki_route.direct_end, direct_limit);
+  HKI_STORE(&hki_route.front_end, front_limit);
+  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_SEQ_CST);
+  hki_gates_close();
+}
+
+void hki_route_publish(const struct hki_tables *tables)
+{
+  HKI_STORE(&hakmem_root.seed, tables->seed);
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    if (hakmem_root.champion[row] != tables->champion[row]) {
+      note(row, tables->champion[row], tables->reason[row]);
+      HKI_STORE(&hakmem_root.champion[row], tables->champion[row]);
     }
+    HKI_STORE(&hakmem_root.challenger[row], tables->challenger[row]);
+    HKI_STORE(&hakmem_root.share[row], tables->share[row]);
   }
   struct hki_backend *direct;
   size_t end = direct_end(&direct);
@@ -48,10 +132,5 @@ void hki_route_publish(const uint8_t arm[HAK_BINS])
     end = hki_route.small_end;
   }
   bool checked = classes && hki_settings.hardening == HKI_FULL; /* every call takes the checking path */
-  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_ACQ_REL);
-  HKI_STORE(&hki_route.direct, direct);
-  HKI_STORE(&hki_route.direct_end, checked ? 0 : (uint64_t)end);
-  HKI_STORE(&hki_route.front_end, classes && !checked ? hki_route.small_end : UINT64_C(0));
-  __atomic_fetch_add(&hki_route.generation, 1U, __ATOMIC_SEQ_CST);
-  hki_gates_close();
+  open_gates(direct, checked ? 0 : (uint64_t)end, classes && !checked ? hki_route.small_end : UINT64_C(0));
 }

@@ -10,9 +10,12 @@ enum hki_foreign { HKI_FOREIGN_LIBC = 0, HKI_FOREIGN_ABORT = 1 };
 enum hki_exit_report { HKI_REPORT_OFF = 0, HKI_REPORT_TEXT, HKI_REPORT_JSON, HKI_REPORT_PROMETHEUS };
 
 struct hki_settings {
-  const char *small;              /* name of the backend for small requests, or "none" */
-  size_t small_max;               /* bytes */
-  const char *policy;             /* name of the policy plugin */
+  const char *small;           /* name of the backend for small requests, or "none" */
+  size_t small_max;            /* bytes */
+  const char *policy;          /* name of the policy plugin */
+  const char *cache, *reclaim; /* names of these plugins, or "none" */
+  size_t cap;                  /* freed bytes that both may hold */
+  bool basic_syscalls;
   uint64_t epoch;                 /* large blocks between two decisions */
   const char *const *plugin_path; /* directories */
   uint32_t hardening;             /* enum hki_hardening */

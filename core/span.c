@@ -12,7 +12,7 @@
 enum { BATCH = 64 }; /* records made at a time */
 
 hak_lock hki_span_lock;
-static struct hki_span *idle;
+static hak_range *idle;
 
 struct hki_span *hki_span_get(void)
 {
@@ -20,24 +20,24 @@ struct hki_span *hki_span_get(void)
   if (idle == NULL) {
     struct hki_span *fresh = hki_meta_alloc(BATCH * sizeof *fresh, _Alignof(struct hki_span));
     for (int i = 0; fresh != NULL && i < BATCH; i++) {
-      fresh[i].next = idle;
-      idle = &fresh[i];
+      fresh[i].range.next = idle;
+      idle = &fresh[i].range;
     }
   }
-  struct hki_span *span = idle;
-  if (span != NULL) {
-    idle = span->next;
+  hak_range *range = idle;
+  if (range != NULL) {
+    idle = range->next;
   }
   hki_unlock(&hki_span_lock);
-  return span;
+  return hki_span_of(range);
 }
 
 void hki_span_put(struct hki_span *span)
 {
   __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_IDLE, __ATOMIC_RELEASE);
   hki_lock(&hki_span_lock);
-  span->next = idle;
-  idle = span;
+  span->range.next = idle;
+  idle = &span->range;
   hki_unlock(&hki_span_lock);
 }
 
@@ -50,10 +50,11 @@ static void enter(uintptr_t base, size_t bytes, hki_entry e)
 
 bool hki_span_holds(const struct hki_span *span, uintptr_t address)
 {
-  if ((address - span->base) % span->object_bytes != 0) {
+  if ((address - hki_span_base(span)) % hakmem_root.class_bytes[span->cls] != 0) {
     return false;
   }
-  return span->starts == NULL || hki_starts_test(&span->starts[(address - span->base) / HAK_GRANULE], address);
+  return hki_span_starts(span) == NULL ||
+         hki_starts_test(&hki_span_starts(span)[(address - hki_span_base(span)) / HAK_GRANULE], address);
 }
 
 int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls)
@@ -78,13 +79,10 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
     }
     return HAK_NO_MEMORY;
   }
-  *span = (struct hki_span){.base = start,
-                            .capacity = bytes,
-                            .starts = starts,
-                            .state = HKI_SPAN_CLASS,
-                            .object_bytes = hakmem_root.class_bytes[cls],
-                            .backend = (uint8_t)backend,
-                            .cls = (uint8_t)cls};
+  *span = (struct hki_span){
+      .range = {.base = base, .capacity = bytes, .stamp = (uint64_t)(uintptr_t)starts, .backend = (uint8_t)backend},
+      .state = HKI_SPAN_CLASS,
+      .cls = cls};
   enter(start, bytes, hki_entry_make(full ? HKI_CLASS_FULL : HKI_CLASS, span, cls));
   return HAK_OK;
 }
@@ -96,9 +94,9 @@ void hki_span_unregister(void *base)
     return;
   }
   struct hki_span *span = hki_entry_record(e);
-  enter(span->base, span->capacity, HKI_NONE);
-  if (span->starts != NULL) {
-    hki_starts_put(span->starts, span->capacity / HAK_GRANULE);
+  enter(hki_span_base(span), span->range.capacity, HKI_NONE);
+  if (hki_span_starts(span) != NULL) {
+    hki_starts_put(hki_span_starts(span), span->range.capacity / HAK_GRANULE);
   }
   hki_span_put(span);
 }

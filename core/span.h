@@ -21,18 +21,16 @@ enum hki_span_state {
 struct hki_starts;
 
 struct __attribute__((aligned(64))) hki_span {
-  uintptr_t base;            /* first byte */
-  size_t capacity;           /* bytes, constant while the block lives unless it is resized */
-  size_t requested;          /* bytes asked for; class spans: 0 */
-  const void *site;          /* return address of the allocating call */
-  struct hki_starts *starts; /* class spans under hardening = full: a start bitmap for each granule, else NULL */
-  struct hki_span *next;     /* in the list of idle records, under the pool's lock */
-  uint32_t state;            /* enum hki_span_state, atomic */
-  uint32_t object_bytes;     /* class spans: size of an object */
-  uint8_t backend;           /* index */
-  uint8_t arm;               /* that allocated it */
-  uint8_t flags;             /* enum hak_block_flag of the hand-out */
-  uint8_t cls;               /* class spans: the class */
+  /*
+   * First: a freed page block is known to plugins by it. `next` also links idle records, under the pool's lock. Of class spans
+   * `stamp` is the address of start bitmaps, one for each granule, under hardening = full; else 0.
+   */
+  hak_range range;
+  uint32_t state; /* enum hki_span_state, atomic */
+  union {
+    uint32_t trial; /* page blocks: the measurement that this block is part of; 0: none */
+    uint32_t cls;   /* class spans: the class */
+  };
 };
 
 _Static_assert(sizeof(struct hki_span) == 64, "a record is one cache line, and its address leaves room in a page map entry");
@@ -41,6 +39,23 @@ _Static_assert(sizeof(struct hki_span) == 64, "a record is one cache line, and i
 struct hki_span *hki_span_get(void);
 /* Returns a record. [any] */
 void hki_span_put(struct hki_span *span);
+
+/* The record of a range that a plugin holds. */
+HKI_INLINE struct hki_span *hki_span_of(hak_range *range)
+{
+  return (struct hki_span *)(void *)range;
+}
+
+/* The start bitmaps of a class span; NULL but under hardening = full. */
+HKI_INLINE struct hki_starts *hki_span_starts(const struct hki_span *span)
+{
+  return (struct hki_starts *)(uintptr_t)span->range.stamp;
+}
+
+HKI_INLINE uintptr_t hki_span_base(const struct hki_span *span)
+{
+  return (uintptr_t)span->range.base;
+}
 
 /* True when this caller moved the state from `from` to `to`. */
 HKI_INLINE bool hki_span_move(struct hki_span *span, enum hki_span_state from, enum hki_span_state to)

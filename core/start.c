@@ -25,17 +25,34 @@
 #include "settings.h"
 #include "strategy.h"
 #include "thread.h"
+#include "trust.h"
 
 enum { EXIT_CONFIG = 78 }; /* EX_CONFIG of sysexits.h */
 
 struct hki_settings hki_settings = {
-    .small = "none", .policy = "", .epoch = 1024, .hardening = HKI_BASIC, .exit_file = "", .small_max = HAK_CLASS_MAX};
+    .small = "none", .small_max = HAK_CLASS_MAX, .policy = "", .epoch = 1024, .hardening = HKI_BASIC, .exit_file = ""};
 
 static const char *const hardening_choices[] = {"off", "basic", "full", NULL};
 static const char *const foreign_choices[] = {"libc", "abort", NULL};
+static const char *const syscalls_choices[] = {"all", "basic", NULL};
 static const char *const exit_choices[] = {"off", "text", "json", "prometheus", NULL};
 
-enum core_option { SMALL, SMALL_MAX, POLICY, EPOCH, PLUGIN_PATH, HARDENING, FOREIGN, STRICT, VERBOSE, CORE_OPTIONS };
+enum core_option {
+  SMALL,
+  SMALL_MAX,
+  POLICY,
+  EPOCH,
+  CACHE,
+  RECLAIM,
+  CAP,
+  SYSCALLS,
+  PLUGIN_PATH,
+  HARDENING,
+  FOREIGN,
+  STRICT,
+  VERBOSE,
+  CORE_OPTIONS
+};
 enum stats_option { STATS_EXIT, STATS_FILE, STATS_PID, STATS_OPTIONS };
 
 static const hak_option core_options[CORE_OPTIONS] = {
@@ -60,6 +77,25 @@ static const hak_option core_options[CORE_OPTIONS] = {
                .min = "1",
                .max = "1000000000",
                .help = "large blocks between two decisions of the policy"},
+    [CACHE] = {.key = "cache",
+               .type = HAK_STRING,
+               .fallback = "bigcache",
+               .help = "plugin that keeps freed large blocks for reuse, or none"},
+    [RECLAIM] = {.key = "reclaim",
+                 .type = HAK_STRING,
+                 .fallback = "batch",
+                 .help = "plugin that decides when freed large blocks go back to the system, or none: at once"},
+    [CAP] = {.key = "cap",
+             .type = HAK_SIZE,
+             .flags = HAK_LIVE,
+             .fallback = "256M",
+             .min = "0",
+             .help = "freed bytes that cache and reclaim may hold together"},
+    [SYSCALLS] = {.key = "syscalls",
+                  .type = HAK_ENUM,
+                  .fallback = "all",
+                  .choices = syscalls_choices,
+                  .help = "basic: none that sandboxes tend to forbid (process_madvise, mincore); policies then cannot learn"},
     [PLUGIN_PATH] = {.key = "plugin_path",
                      .type = HAK_LIST,
                      .fallback = "",
@@ -107,6 +143,8 @@ static int32_t set_core(void *owner, uint32_t index, hak_value value)
   (void)owner;
   if (index == EPOCH) {
     HKI_STORE(&hki_settings.epoch, (uint64_t)value.integer);
+  } else if (index == CAP) {
+    HKI_STORE(&hki_settings.cap, (size_t)value.size);
   } else if (index == FOREIGN) {
     HKI_STORE(&hki_settings.foreign, value.choice);
   } else {
@@ -144,6 +182,10 @@ static void read_settings(void)
   hki_settings.small_max = (size_t)core_option(SMALL_MAX).size;
   hki_settings.policy = core_option(POLICY).string;
   hki_settings.epoch = (uint64_t)core_option(EPOCH).integer;
+  hki_settings.cache = core_option(CACHE).string;
+  hki_settings.reclaim = core_option(RECLAIM).string;
+  hki_settings.cap = (size_t)core_option(CAP).size;
+  hki_settings.basic_syscalls = core_option(SYSCALLS).choice != 0;
   hki_settings.plugin_path = core_option(PLUGIN_PATH).list;
   hki_settings.hardening = core_option(HARDENING).choice;
   hki_settings.foreign = core_option(FOREIGN).choice;
@@ -187,7 +229,7 @@ static enum hki_section classify(const char *section)
 
 static void load(void)
 {
-  static const uint8_t first_arm[HAK_BINS];
+  static const struct hki_tables first_arm;
   hki_value_resolve = resolve;
   hki_config_read();
   read_settings();
@@ -198,10 +240,18 @@ static void load(void)
     hki_route.arm[0].count = 1;
     hki_route.arm[0].range[0].backend = &hki_backends[HKI_BOOT];
   }
-  hki_route_publish(first_arm);
-  (void)hki_plugin_policy(hki_settings.policy, hki_config_find("core", "policy"));
-  hakmem_root.switches = 0;
+  hki_route_publish(&first_arm);
+  hki_plugin_optional(HAK_CACHE, hki_settings.cache, hki_config_find("core", "cache"));
+  hki_plugin_optional(HAK_RECLAIM, hki_settings.reclaim, hki_config_find("core", "reclaim"));
+  hki_plugin_optional(HAK_POLICY, hki_settings.policy, hki_config_find("core", "policy"));
+  hakmem_root.switches = hakmem_root.change_count = 0;
+  hki_trust_stop();
   hki_option_unknown(classify);
+}
+
+static const char *or_none(const char *name)
+{
+  return *name != 0 ? name : "none";
 }
 
 static void say_what_is_in_force(void)
@@ -211,8 +261,9 @@ static void say_what_is_in_force(void)
   for (uint32_t i = 1; i < hakmem_root.backend_count; i++) {
     hki_append(&text, "%s%s", i == 1 ? "" : ", ", hakmem_root.backend[i].name);
   }
-  hki_say("%s serves process %d: backends %s; policy %s; mistakes in the configuration: %u", PACKAGE_VERSION, (int)getpid(),
-          names, hakmem_root.policy[0] != 0 ? hakmem_root.policy : "none", hakmem_root.mistakes);
+  hki_say("%s serves process %d: backends %s; policy %s, cache %s, reclaim %s; mistakes in the configuration: %u",
+          PACKAGE_VERSION, (int)getpid(), names, or_none(hakmem_root.policy), or_none(hakmem_root.cache),
+          or_none(hakmem_root.reclaim), hakmem_root.mistakes);
 }
 
 /* A linked and a preloaded copy may meet in one process. Every call goes to the first; the second stays in BOOT, untouched. */
@@ -245,11 +296,13 @@ static __attribute__((constructor)) void start(void)
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_READY, __ATOMIC_RELEASE);
   }
   hki_self = self;
+  (void)hki_thread_attach(); /* now rather than in the program's first request */
 }
 
 static __attribute__((destructor)) void finish(void)
 {
   if (hakmem_root.state == HKI_STATE_READY) {
+    hki_epoch_finish();
     hki_control_exit_report();
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_EXITING, __ATOMIC_RELEASE);
   }

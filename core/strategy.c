@@ -17,10 +17,23 @@
 
 const char *hki_strategy_names[HKI_ARMS];
 
-static const hak_option route_option = {.key = "route",
-                                        .type = HAK_LIST,
-                                        .fallback = "malloc",
-                                        .help = "which backend serves which size: BACKEND, BACKEND from SIZE, ..."};
+enum { ROUTE, CACHE, RECLAIM, THRESHOLDS, STRATEGY_OPTIONS };
+
+static const hak_option strategy_options[STRATEGY_OPTIONS] = {
+    [ROUTE] = {.key = "route",
+               .type = HAK_LIST,
+               .fallback = "malloc",
+               .help = "which backend serves which size: BACKEND, BACKEND from SIZE, ..."},
+    [CACHE] = {.key = "cache", .type = HAK_BOOL, .fallback = "on", .help = "its page blocks go through the cache plugin"},
+    [RECLAIM] = {.key = "reclaim",
+                 .type = HAK_BOOL,
+                 .fallback = "on",
+                 .help = "its page blocks go back through the reclaim plugin"},
+    [THRESHOLDS] = {.key = "thresholds",
+                    .type = HAK_LIST,
+                    .fallback = "",
+                    .help = "makes one strategy NAME-SIZE for each of these sizes, where the last part of its route starts"},
+};
 static const hak_option from_option = {.key = "from", .type = HAK_SIZE};
 
 bool hki_strategy_section(const char *section)
@@ -58,20 +71,28 @@ static bool split(char *word, size_t *from)
   return true;
 }
 
-static void read_route(uint32_t arm, const char *section)
+/* The option's value under the section, and where it was set. */
+static hak_value read(const char *section, uint32_t index, const struct hki_item **where)
+{
+  *where = hki_config_find(section, strategy_options[index].key);
+  return hki_option_read(section, &strategy_options[index], index, NULL, NULL);
+}
+
+/* Fills an arm with the parts of a route; `last_from`, if not 0, is where the last part starts instead. */
+static void read_route(uint32_t arm, const char *section, hak_value route, const struct hki_item *item, size_t last_from)
 {
   struct hki_arm *row = &hki_route.arm[arm];
   row->count = 1;
   row->range[0].backend = &hki_backends[HKI_BOOT];
-  hak_value route = hki_option_read(section, &route_option, 0, NULL, NULL);
-  const struct hki_item *item = hki_config_find(section, route_option.key);
   for (uint32_t i = 0; route.list != NULL && route.list[i] != NULL; i++) {
     char word[256];
     struct hki_text text = hki_text(word, sizeof word);
     hki_append(&text, "%s", route.list[i]);
     size_t from;
     size_t least = i == 0 ? 0 : row->range[row->count - 1].from + 1;
-    if (!split(word, &from) || (i == 0) != (from == 0) || from < least || (i > 0 && row->count == HKI_RANGES)) {
+    bool ok = split(word, &from);
+    from = last_from != 0 && i > 0 && route.list[i + 1] == NULL ? last_from : from;
+    if (!ok || (i == 0) != (from == 0) || from < least || (i > 0 && row->count == HKI_RANGES)) {
       hki_mistake(item, "%s.route: found \"%s\", expected " GRAMMAR ", at most %d; that part is not used", section,
                   route.list[i], HKI_RANGES);
       continue;
@@ -92,32 +113,63 @@ static void read_route(uint32_t arm, const char *section)
   }
 }
 
+/* A new arm; false after one line when there is no room or the name is none. */
+static bool add(const char *name, const struct hki_item *item, uint32_t *arm)
+{
+  if (hakmem_root.arm_count == HKI_ARMS || strlen(name) >= HKI_NAME || *name == 0) {
+    hki_mistake(item, "[%s]: found %s, expected at most %d strategies with names of 1 to %d characters; ignored", item->section,
+                hakmem_root.arm_count == HKI_ARMS ? "too many" : "such a name", HKI_ARMS, HKI_NAME - 1);
+    return false;
+  }
+  *arm = hakmem_root.arm_count++;
+  hki_strategy_names[*arm] = name;
+  struct hki_text text = hki_text(hakmem_root.arm[*arm], HKI_NAME);
+  hki_append(&text, "%s", name);
+  return true;
+}
+
+/* The arms of one section: one, or one for each threshold. */
+static void read_section(const char *section, const struct hki_item *item)
+{
+  const char *name = section + strlen(PREFIX);
+  const struct hki_item *route_item, *list_item, *unused;
+  hak_value route = read(section, ROUTE, &route_item);
+  hak_value thresholds = read(section, THRESHOLDS, &list_item);
+  bool cache = read(section, CACHE, &unused).flag;
+  bool reclaim = read(section, RECLAIM, &unused).flag;
+  size_t before = 0;
+  bool none = thresholds.list == NULL || thresholds.list[0] == NULL;
+  for (uint32_t i = 0; none ? i == 0 : thresholds.list[i] != NULL; i++) {
+    hak_value size = {0};
+    char full[2 * HKI_NAME];
+    struct hki_text text = hki_text(full, sizeof full);
+    hki_append(&text, none ? "%s" : "%s-%s", name, none ? "" : thresholds.list[i]);
+    if (!none && (!hki_value_parse(&from_option, thresholds.list[i], &size) || (size_t)size.size <= before)) {
+      hki_mistake(list_item, "%s.thresholds: found \"%s\", expected sizes that rise; that one is not used", section,
+                  thresholds.list[i]);
+      continue;
+    }
+    before = (size_t)size.size;
+    const char *kept = hki_meta_string(full);
+    uint32_t arm;
+    if (kept != NULL && add(kept, item, &arm)) {
+      hki_route.arm[arm].cache = cache;
+      hki_route.arm[arm].reclaim = reclaim;
+      read_route(arm, section, route, route_item, before);
+    }
+  }
+}
+
 void hki_strategy_read(void)
 {
   for (uint32_t i = 0; i < hki_config_count(); i++) {
     const struct hki_item *item = hki_config_item(i);
-    uint32_t arm;
-    if (!hki_strategy_section(item->section) || hki_strategy_find(item->section + strlen(PREFIX), &arm)) {
-      continue;
+    bool seen = !hki_strategy_section(item->section);
+    for (uint32_t j = 0; j < i && !seen; j++) {
+      seen = strcmp(hki_config_item(j)->section, item->section) == 0;
     }
-    const char *name = item->section + strlen(PREFIX);
-    if (hakmem_root.arm_count == HKI_ARMS || strlen(name) >= HKI_NAME || *name == 0) {
-      hki_mistake(item, "[%s]: found %s, expected at most %d strategies with names of 1 to %d characters; ignored",
-                  item->section, hakmem_root.arm_count == HKI_ARMS ? "too many" : "such a name", HKI_ARMS, HKI_NAME - 1);
-      continue;
-    }
-    arm = hakmem_root.arm_count++;
-    hki_strategy_names[arm] = name;
-    struct hki_text text = hki_text(hakmem_root.arm[arm], HKI_NAME);
-    hki_append(&text, "%s", name);
-  }
-  for (uint32_t arm = 0; arm < hakmem_root.arm_count; arm++) {
-    char section[HKI_NAME + sizeof PREFIX];
-    struct hki_text text = hki_text(section, sizeof section);
-    hki_append(&text, PREFIX "%s", hki_strategy_names[arm]);
-    const char *kept = hki_meta_string(section);
-    if (kept != NULL) {
-      read_route(arm, kept);
+    if (!seen) {
+      read_section(item->section, item);
     }
   }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* trust.c - owns nothing. [load] only: libc's file functions are allowed here. */
+/* trust.c - owns a descriptor of /proc/self/maps. [load] only, one thread: libc's file functions are allowed here. */
 #define _GNU_SOURCE
 #include "trust.h"
 
@@ -15,10 +15,13 @@
 #include <unistd.h>
 
 #include "message.h"
+#include "meta.h"
 #include "os.h"
 
 #define MAPS "/proc/self/maps"
 enum { MAPS_BYTES = 1024 * 1024 };
+
+static int maps = -1; /* MAPS, open while plugins are loaded: it is dear to open */
 
 static int owner_of_ours(struct dl_phdr_info *info, size_t size, void *owner)
 {
@@ -60,48 +63,47 @@ static bool good(const struct stat *st, const char **found, const char **expecte
   return true;
 }
 
-/* Every directory above a real path. Plugins mostly share theirs, so the last good one is remembered. */
-static bool directories_good(const char *path, const char **found, const char **expected)
+/*
+ * Every directory above a path. Plugins mostly share theirs, so the last good one is remembered. When one of them is a symbolic
+ * link, *link says so, and the real path is the one to check.
+ */
+static bool directories_good(const char *path, bool *link, const char **found, const char **expected)
 {
-  static char last[PATH_MAX];
+  static const char *last;
   char above[PATH_MAX];
   struct stat st;
   strcpy(above, path);
   *strrchr(above, '/') = 0;
-  if (strcmp(above, last) == 0) {
+  if (last != NULL && strcmp(above, last) == 0) {
     return true;
   }
-  strcpy(last, above);
+  const char *lowest = hki_meta_string(above);
   for (bool root = false; !root;) {
     char *slash = strrchr(above, '/');
     root = slash == NULL;
-    if (stat(root ? "/" : above, &st) != 0) {
+    if (lstat(root ? "/" : above, &st) != 0) {
       *found = "a directory above it that cannot be examined";
-      last[0] = 0;
       return false;
     }
-    if (!good(&st, found, expected)) {
-      last[0] = 0;
+    *link = S_ISLNK(st.st_mode);
+    if (*link || !good(&st, found, expected)) {
       return false;
     }
     if (!root) {
       *slash = 0;
     }
   }
+  last = lowest;
   return true;
 }
 
-bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **found, const char **expected)
+/* The file at trust->path, which is absolute; *link as above. */
+static bool file_good(struct hki_trust *trust, bool *link, const char **found, const char **expected)
 {
-  trust->fd = -1;
-  *expected = "a readable plugin file";
-  if (realpath(path, trust->path) == NULL) {
-    *found = "no such file";
-    return false;
-  }
   struct stat st;
-  trust->fd = open(trust->path, O_RDONLY | O_CLOEXEC);
+  trust->fd = open(trust->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (trust->fd < 0 || fstat(trust->fd, &st) != 0) {
+    *link = true; /* if it is one, or there is none; else its real path is as good */
     *found = "a file that cannot be opened";
     return false;
   }
@@ -112,7 +114,23 @@ bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **fou
   bool ok = good(&st, found, expected);
   trust->inode = st.st_ino;
   trust->device = (uint64_t)major(st.st_dev) << 32 | minor(st.st_dev);
-  return ok && directories_good(trust->path, found, expected);
+  return ok && directories_good(trust->path, link, found, expected);
+}
+
+bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **found, const char **expected)
+{
+  bool link = false;
+  struct hki_text text = hki_text(trust->path, sizeof trust->path);
+  hki_append(&text, "%s", path);
+  *expected = "a readable plugin file";
+  bool ok = file_good(trust, &link, found, expected);
+  if (link) { /* the usual path has none, and realpath asks for each part of it */
+    hki_trust_end(trust);
+    trust->fd = -1;
+    *found = "no such file";
+    ok = realpath(path, trust->path) != NULL && file_good(trust, &link, found, expected);
+  }
+  return ok;
 }
 
 /* What the kernel says of the file behind a mapping. It need not be what stat says: overlay file systems differ. */
@@ -130,7 +148,7 @@ struct map_query {
 };
 #define MAP_QUERY _IOWR('f', 17, struct map_query)
 
-static bool ask_kernel(int maps, uintptr_t address, struct identity *id)
+static bool ask_kernel(uintptr_t address, struct identity *id)
 {
   struct map_query query = {.size = sizeof query, .address = address};
   if (ioctl(maps, MAP_QUERY, &query) != 0) {
@@ -141,9 +159,9 @@ static bool ask_kernel(int maps, uintptr_t address, struct identity *id)
 }
 
 /* The same from the text, for older kernels: "start-end perms offset major:minor inode path". */
-static bool ask_text(const char *maps, uintptr_t address, struct identity *id)
+static bool ask_text(const char *text, uintptr_t address, struct identity *id)
 {
-  for (const char *line = maps; *line != 0; line = strchrnul(line, '\n'), line += *line == '\n') {
+  for (const char *line = text; *line != 0; line = strchrnul(line, '\n'), line += *line == '\n') {
     char *at;
     uintptr_t low = strtoul(line, &at, 16);
     uintptr_t high = strtoul(at + 1, &at, 16);
@@ -160,12 +178,12 @@ static bool ask_text(const char *maps, uintptr_t address, struct identity *id)
 }
 
 /* Compares the mapping with one of the checked file itself, since only like can be compared with like. */
-static bool same_as_mapped(const struct hki_trust *trust, int maps, uintptr_t address)
+static bool same_as_mapped(const struct hki_trust *trust, uintptr_t address)
 {
   struct identity x, y;
   void *page = mmap(NULL, 1, PROT_READ, MAP_PRIVATE, trust->fd, 0);
   long r = hki_os.mmap(NULL, MAPS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  bool known = page != MAP_FAILED && ask_kernel(maps, address, &x) && ask_kernel(maps, (uintptr_t)page, &y);
+  bool known = page != MAP_FAILED && ask_kernel(address, &x) && ask_kernel((uintptr_t)page, &y);
   if (!known && page != MAP_FAILED && !hak_os_failed(r)) {
     char *text = (char *)r;
     known = hki_os.read_file(MAPS, text, MAPS_BYTES) > 0 && ask_text(text, address, &x) && ask_text(text, (uintptr_t)page, &y);
@@ -182,12 +200,10 @@ static bool same_as_mapped(const struct hki_trust *trust, int maps, uintptr_t ad
 bool hki_trust_is(const struct hki_trust *trust, const void *address)
 {
   struct identity id;
-  int maps = open(MAPS, O_RDONLY | O_CLOEXEC);
+  maps = maps < 0 ? open(MAPS, O_RDONLY | O_CLOEXEC) : maps;
   if (maps >= 0) {
-    bool same = ask_kernel(maps, (uintptr_t)address, &id) && id.inode == trust->inode && id.device == trust->device;
-    same = same || same_as_mapped(trust, maps, (uintptr_t)address);
-    (void)close(maps);
-    return same;
+    bool same = ask_kernel((uintptr_t)address, &id) && id.inode == trust->inode && id.device == trust->device;
+    return same || same_as_mapped(trust, (uintptr_t)address);
   }
   /* No /proc: at least nobody has replaced the file until now. */
   struct stat now;
@@ -199,5 +215,13 @@ void hki_trust_end(struct hki_trust *trust)
 {
   if (trust->fd >= 0) {
     (void)close(trust->fd);
+  }
+}
+
+void hki_trust_stop(void)
+{
+  if (maps >= 0) {
+    (void)close(maps);
+    maps = -1;
   }
 }

@@ -12,7 +12,7 @@ struct hki_trust {
   int fd;         /* the file that was checked, open; -1 */
   uint64_t inode; /* what stat says of it */
   uint64_t device;
-  char path[4096]; /* its real path */
+  char path[4096]; /* absolute, free of symbolic links */
 };
 
 /*
@@ -25,5 +25,8 @@ bool hki_trust_begin(struct hki_trust *trust, const char *path, const char **fou
 bool hki_trust_is(const struct hki_trust *trust, const void *address);
 
 void hki_trust_end(struct hki_trust *trust);
+
+/* After the last plugin: gives back what the checks shared. */
+void hki_trust_stop(void);
 
 #endif

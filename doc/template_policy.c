@@ -32,27 +32,24 @@ static const hak_counter counters[COUNTERS] = {
 static struct {
   const hak_host *host;
   hak_value value[OPTIONS];
-  uint64_t epoch; /* the last one counted: a sample comes again when an option was set */
 } policy;
 
 /*
- * Here a policy that learns would weigh hak_sample_cell(sample, arm, bin) of its arms. This one counts them and answers by
- * size alone, so that the same question always gets the same answer and no bin ever changes to and fro.
+ * Here a policy that learns would weigh the sample's trials and set challengers with a share of the blocks. This one counts and
+ * answers by size alone, so that the same question always gets the same answer and no row ever changes to and fro.
  */
 static int32_t template_choose(void *self, const hak_sample *sample, hak_choice *choice)
 {
   (void)self;
-  for (uint32_t arm = 0; arm < sample->arm_count && sample->epoch != policy.epoch; arm++) {
-    for (uint32_t bin = 0; bin < sample->bin_count; bin++) {
-      hak_count(policy.host, BLOCKS, hak_sample_cell(sample, arm, bin)->blocks);
-      hak_count(policy.host, BYTES, hak_sample_cell(sample, arm, bin)->bytes);
-    }
+  for (uint32_t i = 0; i < sample->cell_count; i++) {
+    hak_count(policy.host, BLOCKS, hak_sample_cell(sample, i)->blocks);
+    hak_count(policy.host, BYTES, hak_sample_cell(sample, i)->bytes);
   }
-  policy.epoch = sample->epoch;
-  for (uint32_t bin = 0; bin < choice->bin_count; bin++) { /* bin holds the sizes from 2^bin up to 2^(bin + 1) - 1 */
-    bool large = (uint64_t)1 << bin >= policy.value[FROM].size;
-    choice->arm[bin] = (uint8_t)policy.value[large ? ABOVE : BELOW].arm;
+  for (uint32_t row = 0; row < choice->row_count; row++) { /* a bin holds the sizes from 2^bin up to 2^(bin + 1) - 1 */
+    bool large = (uint64_t)1 << row / HAK_SITES >= policy.value[FROM].size;
+    choice->champion[row] = (uint8_t)policy.value[large ? ABOVE : BELOW].arm;
   }
+  choice->trials = 0; /* nothing need be measured */
   return HAK_OK;
 }
 

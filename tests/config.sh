@@ -44,6 +44,7 @@ good "empty file" ""
 good "comments and spaces" '; one\n# two\n\n  [core]  \n\thardening = full ; three\nforeign=abort\r'
 good "long comment" "; $long\n[core]\n;$long"
 good "long comment behind a section" "[core] ; $long\nhardening = full"
+good "long comment behind a value" "[core]\nhardening = full ; $long"
 good "no end of line" '[core]\nhardening = full'
 good "indented keys" '[core]\n  hardening = full\n  foreign = abort'
 bad "unknown section" '@:2: unknown section \[cores\], expected core.*' '[cores]\nhardening = full'
@@ -59,6 +60,7 @@ bad "over-long line" '@:2: found a line of 26[0-9] characters .*, expected at mo
 bad "over-long section" '@:1: found a section name of 60 characters, expected at most 49; section ignored' \
   "[$section]\nhardening = max"
 bad "missing =" '@:2: found "hardening full", expected key = value; ignored' '[core]\nhardening full'
+bad "missing = before a comment" '@:2: found "hardening ", expected key = value; ignored' '[core]\nhardening ; = full'
 bad "missing ]" "@:1: found \"\\[core\", expected '\\]' after the section's name; section ignored" '[core\nhardening = max'
 bad "# behind a value" "@:2: core.hardening: found \"full # yes\", expected ';' .*; ignored" '[core]\nhardening = full # yes'
 bad "unknown strategy" '@:2: policy.static.strategy: found "fast", expected the name of a \[strategy.NAME\]; using default' \
@@ -189,6 +191,12 @@ refused "directory above writable by others" 'a directory writable by others' "$
 mkdir -m 755 "$WORK/links"
 ln -s "$WORK/above/below/sound.so" "$WORK/links/sound.so"
 refused "link into such a directory" 'a directory writable by others' "$WORK/links"
+ln -s "$WORK/above/below" "$WORK/alias"
+refused "link to such a directory" 'a directory writable by others' "$WORK/alias"
+ln -sf "$dir/sound.so" "$WORK/links/sound.so"
+like "link into a good directory is used" "$(found "$WORK/links,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
+ln -sfn "$dir" "$WORK/alias"
+like "link to a good directory is used" "$(found "$WORK/alias,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
 chmod 1777 "$WORK/open"
 like "directory with the sticky bit is used" "$(found "$WORK/open,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
 if [ "$(id -u)" -eq 0 ]; then

@@ -66,7 +66,7 @@ plugin_table() {
 {
   core_table core/start.c 'core_options[' core
   core_table core/start.c 'stats_options[' stats
-  core_table core/strategy.c route_option strategy.NAME
+  core_table core/strategy.c 'strategy_options[' strategy.NAME
   plugin_table options
 } | sort >"$WORK/table"
 
@@ -96,26 +96,29 @@ while IFS= read -r key; do
   row=$(grep "^$key"$'\t' "$WORK/table" | tr '\t' '|')
   is "hakmem.ini(5): $key" "$(grep "^$key"$'\t' "$WORK/manual" | tr '\t' '|')" "$row"
   [ "$key" = strategy.NAME.route ] && continue
-  default=$(column 2 "$WORK/table" "$key")
-  is "etc/hakmem.ini: $key" "$(grep -c "^$key"$'\t' "$WORK/ini") $(column 2 "$WORK/ini" "$key")" "1 $default"
-  is "etc/hakmem.ini: $key, live or not" "$(column 4 "$WORK/ini" "$key")" "$(column 4 "$WORK/table" "$key")"
+  default=$(column 2 "$WORK/table" "$key") line=${key/#strategy.NAME/strategy.default}
+  is "etc/hakmem.ini: $key" "$(grep -c "^$line"$'\t' "$WORK/ini") $(column 2 "$WORK/ini" "$line")" "1 $default"
+  is "etc/hakmem.ini: $key, live or not" "$(column 4 "$WORK/ini" "$line")" "$(column 4 "$WORK/table" "$key")"
 done <"$WORK/known"
 is "hakmem.ini(5) has no other key" "$(cut -f 1 "$WORK/manual" | grep -vxFf "$WORK/known")" ""
-is "etc/hakmem.ini has no other key" "$(cut -f 1 "$WORK/ini" | grep -vxFf "$WORK/known")" strategy.default.route
+is "etc/hakmem.ini has no other key" "$(cut -f 1 "$WORK/ini" | sed 's/^strategy\.default\./strategy.NAME./' | grep -vxFf "$WORK/known")" ""
 route=$(column 2 "$WORK/ini" strategy.default.route)
 is "hakmem.ini(5) has the default route" "$(grep -cF "\"route = $route\"" "$manual")" 1
 
 # What the library says it has, with all plugins in use, is what the tables say.
-"$tool" check -o core.plugin_path="$PLUGINS" -o "strategy.default.route=malloc, mmap from 64K, hugepage from 2M" etc/hakmem.ini | sed '/^; this machine/,$d' | awk '
-  /^\[/ { section = $0; gsub(/[][]/, "", section) }
-  /^[a-z]/ { print section "." $1 }' | sed 's/^strategy\.default\./strategy.NAME./' | sort >"$WORK/in_force"
+for policy in static elo epsilon-greedy; do
+  "$tool" check -o core.plugin_path="$PLUGINS" -o "strategy.default.route=malloc, mmap from 64K, hugepage from 2M" \
+    -o core.policy=$policy etc/hakmem.ini | sed '/^; this machine/,$d' | awk '
+    /^\[/ { section = $0; gsub(/[][]/, "", section) }
+    /^[a-z]/ { print section "." $1 }' | sed 's/^strategy\.default\./strategy.NAME./'
+done | sort -u >"$WORK/in_force"
 is "hakmem check lists these options" "$(diff "$WORK/in_force" "$WORK/known" | tr '\n' '|')" ""
 
 # ---- keys that the documents name ----------------------------------------------------------------------------------------------
 
 plugin_table counters >>"$WORK/known"
 for file in "${pages[@]}" "${texts[@]}" etc/*.ini doc/template_*.c include/hakmem/*.h; do
-  grep -oE '\b(core|stats|backend\.[a-z_]+|policy\.[a-z_]+)\.[a-z_]+\b' "$file" | grep -vE '^(core|stats)\.[ch]$|\.template_' | sort -u |
+  grep -oE '\b(core|stats|backend\.[a-z_]+|policy\.[a-z_]+|cache\.[a-z_]+|reclaim\.[a-z_]+)\.[a-z_]+\b' "$file" | grep -vE '^(core|stats)\.[ch]$|\.template_' | sort -u |
     grep -vxFf "$WORK/known" >"$WORK/unknown"
   is "$file names no unknown key" "$(tr '\n' ' ' <"$WORK/unknown")" ""
 done
@@ -145,7 +148,7 @@ for file in README.md doc/design.md doc/hakmem.ini.5 doc/hakmem-plugin.7; do
   blocks "$file" "$WORK/block"
   for block in "$WORK"/block.*; do
     [ -e "$block" ] || continue
-    if head -n 1 "$block" | grep -qE '^\[(core|stats|strategy|backend|policy)'; then
+    if head -n 1 "$block" | grep -qE '^\[(core|stats|strategy|backend|policy|cache|reclaim)'; then
       library=$(sed -n 's/^library *= *\([^ ;]*\).*/\1/p' "$block")
       if [ -n "$library" ] && ! ldconfig -p | grep -q "$library"; then
         skip "$file, example ${block##*.}" "$library is not installed"

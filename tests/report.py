@@ -38,7 +38,7 @@ def check_json(path):
     classes = sum(c["allocs"] for c in report["classes"])
     expect(classes <= totals["allocs"], f"{path}: found {classes} allocations in classes, expected at most all")
     policy = report["policy"]
-    for arm in policy["bin_strategy"]:
+    for arm in policy["champions"]:
         expect(arm < len(policy["strategies"]), f"{path}: found strategy {arm}, expected below {len(policy['strategies'])}")
 
 

@@ -127,7 +127,7 @@ collect "policy template" 120 under "$WORK/policy.ini" "" "$WORK/semantics"
 collect "policy template" 60 reporting "$WORK/policy.ini" "" "$WORK/threads"
 is "policy template: in force" "$(report policy/name)" "template_policy "
 is "policy template: bins below and above 1 MiB" \
-  "$(report policy/bin_strategy/16 policy/bin_strategy/19 policy/bin_strategy/20 policy/bin_strategy/30)" "0 0 1 1 "
+  "$(report policy/champions/64 policy/champions/76 policy/champions/80 policy/champions/120)" "0 0 1 1 "
 read -r epochs switches <<<"$(report policy/epochs policy/switches)"
 like "policy template: was asked" "$epochs" '[1-9][0-9]+'
 like "policy template: both strategies served" "$(report policy/strategies/0/blocks policy/strategies/1/blocks)" \
@@ -144,7 +144,7 @@ def bins():
     read, write = os.pipe()
     library.hak_stats_write(write, b"json")
     os.close(write)
-    return json.loads(os.fdopen(read).read())["policy"]["bin_strategy"][19:24]
+    return json.loads(os.fdopen(read).read())["policy"]["champions"][76:96:4]
 before = bins()
 why = ctypes.create_string_buffer(200)
 code = library.hak_set(b"policy.template_policy.from", b"4M", why, 200)

@@ -6,8 +6,10 @@
 #define _GNU_SOURCE
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +25,7 @@
 #include "route.h"
 #include "starts.h"
 #include "thread.h"
+#include "trust.h"
 
 static struct hak_totals totals(void)
 {
@@ -399,6 +402,45 @@ START_TEST(child_of_a_fork_allocates)
 }
 END_TEST
 
+/* ---- files that become code -------------------------------------------------------------------------------------------- */
+
+static void *mapped(const char *path)
+{
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ck_assert_int_ge(fd, 0);
+  ck_assert_int_eq(ftruncate(fd, 4096), 0);
+  void *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+  ck_assert_ptr_ne(page, MAP_FAILED);
+  (void)close(fd);
+  return page;
+}
+
+START_TEST(swapped_file_is_noticed)
+{
+  char directory[] = "/tmp/hakmem-XXXXXX";
+  char checked[64], other[64];
+  const char *found = NULL, *expected = NULL;
+  struct hki_trust trust;
+  ck_assert_ptr_nonnull(mkdtemp(directory));
+  (void)snprintf(checked, sizeof checked, "%s/checked", directory);
+  (void)snprintf(other, sizeof other, "%s/other", directory);
+  void *before = mapped(checked);
+  void *stranger = mapped(other);
+  ck_assert_msg(hki_trust_begin(&trust, checked, &found, &expected), "found %s, expected %s", found, expected);
+  ck_assert(hki_trust_is(&trust, before));
+  ck_assert(!hki_trust_is(&trust, stranger));
+  ck_assert_int_eq(unlink(checked), 0);
+  void *after = mapped(checked); /* the inode of the checked file cannot come back while it is open */
+  ck_assert(!hki_trust_is(&trust, after));
+  hki_trust_end(&trust);
+  hki_trust_stop();
+  (void)munmap(before, 4096);
+  (void)munmap(stranger, 4096);
+  (void)munmap(after, 4096);
+  ck_assert_int_eq(unlink(checked) | unlink(other) | rmdir(directory), 0);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("core");
@@ -415,6 +457,7 @@ int main(void)
   tcase_add_test(tc, counters_equal_the_calls_of_all_threads);
   tcase_add_test(tc, live_options_reach_running_threads);
   tcase_add_test(tc, child_of_a_fork_allocates);
+  tcase_add_test(tc, swapped_file_is_noticed);
   suite_add_tcase(suite, tc);
   SRunner *runner = srunner_create(suite);
   srunner_set_fork_status(runner, CK_NOFORK);

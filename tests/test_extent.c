@@ -1,139 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * test_extent.c - the address-space allocator of the page backends, driven directly.
- *
- * A host is made up here: its system calls are the real ones, unless a test makes one fail; its bookkeeping memory is a
- * static buffer, so that the size of the address space tells exactly what a pool has left behind. The calls do not go through
- * libc, whose functions sanitizers replace.
- */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include "extent.h"
+/* test_extent.c - the address-space allocator of the page backends, driven directly. */
+#include "host.h"
 
-#include <check.h>
-#include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#define MIB ((size_t)1 << 20)
-#define GIB ((size_t)1 << 30)
-#define G HAK_GRANULE
-
-/* ---- the host -------------------------------------------------------------------------------------------------------- */
-
-enum { NOTHING, MMAP = 1, MUNMAP = 2, MPROTECT = 4, MREMAP = 8, MADVISE = 16, META = 32, EVERYTHING = 63 };
-
-static char meta[8 * 1024 * 1024] __attribute__((aligned(4096)));
-static size_t meta_used;
-static uint64_t counters[EXTENT_COUNTERS];
-static int fail_kinds;      /* calls of these kinds fail ... */
-static long fail_countdown; /* ... once this many have succeeded; and if fail_once, only one */
-static bool fail_once;
-static bool half_mremap; /* a fixed mremap unmaps its target before it fails */
-static unsigned calls[64];
-static unsigned kernel; /* touched around each call: what is unmapped here and mapped there is ordered by the kernel */
-
-static bool failing(int kind)
-{
-  __atomic_fetch_add(&calls[kind], 1U, __ATOMIC_RELAXED);
-  __atomic_fetch_add(&kernel, 1U, __ATOMIC_ACQ_REL);
-  if (!(fail_kinds & kind) || fail_countdown-- > 0) {
-    return false;
-  }
-  if (fail_once) {
-    fail_kinds = NOTHING;
-  }
-  return true;
-}
-
-static long checked(long result)
-{
-  __atomic_fetch_add(&kernel, 1U, __ATOMIC_ACQ_REL);
-  return result == -1 ? -errno : result;
-}
-
-static long os_mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)
-{
-  return failing(MMAP) ? -ENOMEM : checked(syscall(SYS_mmap, addr, length, prot, flags, fd, offset));
-}
-
-static long os_munmap(void *addr, size_t length)
-{
-  return failing(MUNMAP) ? -ENOMEM : checked(syscall(SYS_munmap, addr, length));
-}
-
-static long os_mprotect(void *addr, size_t length, int prot)
-{
-  return failing(MPROTECT) ? -ENOMEM : checked(syscall(SYS_mprotect, addr, length, prot));
-}
-
-static long os_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr)
-{
-  if (failing(MREMAP)) {
-    if (half_mremap && (flags & MREMAP_FIXED)) {
-      syscall(SYS_munmap, new_addr, new_length);
-    }
-    return -ENOMEM;
-  }
-  return checked(syscall(SYS_mremap, old_addr, old_length, new_length, flags, new_addr));
-}
-
-static long os_madvise(void *addr, size_t length, int advice)
-{
-  return failing(MADVISE) ? -EINVAL : checked(syscall(SYS_madvise, addr, length, advice));
-}
-
-static void *meta_alloc(const hak_host *host, size_t size, size_t align)
-{
-  (void)host;
-  if (failing(META)) {
-    return NULL;
-  }
-  size_t at = (meta_used + align - 1) & ~(align - 1);
-  ck_assert_uint_le(at + size, sizeof meta);
-  meta_used = at + size;
-  return meta + at;
-}
-
-static void lock_wait(const hak_host *host, hak_lock *lock)
-{
-  (void)host;
-  while (__atomic_exchange_n(&lock->word, 1U, __ATOMIC_ACQUIRE) != 0) {
-    sched_yield();
-  }
-}
-
-static const hak_os os = {.struct_size = sizeof(hak_os),
-                          .mmap = os_mmap,
-                          .munmap = os_munmap,
-                          .mprotect = os_mprotect,
-                          .mremap = os_mremap,
-                          .madvise = os_madvise};
-
-static const hak_host host = {.struct_size = sizeof(hak_host),
-                              .name = "test",
-                              .os = &os,
-                              .counters = counters,
-                              .page_size = 4096,
-                              .meta_alloc = meta_alloc,
-                              .lock_wait = lock_wait};
+#include "extent.h"
 
 static struct extent_pool *new_pool(size_t arena, size_t unit)
 {
-  memset(meta, 0, meta_used);
-  meta_used = 0;
-  memset(counters, 0, sizeof counters);
-  memset(calls, 0, sizeof calls);
-  fail_kinds = NOTHING;
+  reset_host();
   const struct extent_setup setup = {.arena = arena, .unit = unit, .advise = unit == EXTENT_HUGE};
   struct extent_pool *pool = extent_start(&host, &setup);
   ck_assert_ptr_nonnull(pool);
@@ -148,28 +27,6 @@ static char *take(struct extent_pool *pool, size_t size)
   ck_assert_ptr_nonnull(block.base);
   ck_assert_uint_eq((uintptr_t)block.base % G, 0);
   return block.base;
-}
-
-static void fill(char *block, size_t size, unsigned seed)
-{
-  for (size_t i = 0; i < size; i += 512) {
-    *(uint64_t *)(void *)(block + i) = (i << 20) + seed + 1;
-  }
-}
-
-static bool filled(const char *block, size_t size, unsigned seed)
-{
-  for (size_t i = 0; i < size; i += 512) {
-    if (*(const uint64_t *)(const void *)(block + i) != (i << 20) + seed + 1) {
-      return false;
-    }
-  }
-  return true;
-}
-
-static bool zero(const char *block, size_t size)
-{
-  return block[0] == 0 && memcmp(block, block + 1, size - 1) == 0;
 }
 
 /* Kernel mappings in the process; with a range, those that touch it; *bytes is what they cover of it. */
@@ -203,11 +60,93 @@ static size_t address_space(void)
   return bytes;
 }
 
-static unsigned draw(unsigned *state)
+/* A purger that writes down what it is asked, and may refuse. It takes blocks of its own meanwhile: no lock is held. */
+static struct {
+  hak_purger purger;
+  struct extent_pool *pool;
+  uint64_t refuse; /* bits of spans that are kept */
+  unsigned calls;
+  uint32_t count; /* spans of the last call */
+  struct iovec spans[HAK_PURGE_SPANS];
+} recorder;
+
+static uint64_t record(const hak_purger *purger, const struct iovec *spans, uint32_t count)
 {
-  *state = *state * 1664525U + 1013904223U;
-  return *state >> 8;
+  ck_assert_ptr_eq(purger, &recorder.purger);
+  ck_assert(count > 0 && count <= HAK_PURGE_SPANS);
+  hak_block other = extent_alloc(recorder.pool, G, G);
+  recorder.calls++;
+  recorder.count = count;
+  for (uint32_t i = 0; i < count; i++) {
+    char *base = spans[i].iov_base;
+    ck_assert(i == 0 || base > (char *)spans[i - 1].iov_base);
+    ck_assert((char *)other.base < base || (char *)other.base >= base + spans[i].iov_len);
+    recorder.spans[i] = spans[i];
+    if ((recorder.refuse >> i & 1) == 0) {
+      ck_assert_int_eq(syscall(SYS_madvise, base, spans[i].iov_len, MADV_DONTNEED), 0);
+    }
+  }
+  extent_free(recorder.pool, other.base, hak_block_capacity(other));
+  return recorder.refuse;
 }
+
+static void record_pool(struct extent_pool *pool)
+{
+  memset(&recorder, 0, sizeof recorder);
+  recorder.purger.purge = record;
+  recorder.pool = pool;
+}
+
+/* Frees the blocks whose letter in `which` is not '-', each `size` bytes, from `base` on, in that order. */
+static void free_chosen(struct extent_pool *pool, char *base, size_t size, const char *which)
+{
+  static hak_range range[1024];
+  size_t count = 0;
+  for (size_t i = 0; which[i] != 0; i++) {
+    if (which[i] != '-') {
+      range[count] = (hak_range){.base = base + i * size, .capacity = size};
+      count++;
+      range[count - 1].next = &range[count];
+    }
+  }
+  range[count - 1].next = NULL;
+  extent_free_many(pool, range, &recorder.purger);
+}
+
+/* Block `i` from `base` on, all of which was filled at once, lives or has been released. */
+static void expect_block(const char *base, size_t i, bool lives)
+{
+  for (size_t at = i * G; at < (i + 1) * G; at += 512) {
+    ck_assert_uint_eq(*(const uint64_t *)(const void *)(base + at), lives ? (at << 20) + 2 : 0);
+  }
+}
+
+static void expect_contents(const char *base, const char *which)
+{
+  for (size_t i = 0; which[i] != 0; i++) {
+    expect_block(base, i, which[i] == '-');
+  }
+}
+
+static void expect_span(uint32_t i, const char *base, size_t bytes)
+{
+  ck_assert_uint_lt(i, recorder.count);
+  ck_assert_ptr_eq(recorder.spans[i].iov_base, base);
+  ck_assert_uint_eq(recorder.spans[i].iov_len, bytes);
+}
+
+/* The purger that the failing system calls reach. */
+static uint64_t purge_simply(const hak_purger *purger, const struct iovec *spans, uint32_t count)
+{
+  (void)purger;
+  uint64_t kept = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    kept |= (uint64_t)(os_madvise(spans[i].iov_base, spans[i].iov_len, MADV_DONTNEED) < 0) << i;
+  }
+  return kept;
+}
+
+static const hak_purger simple = {purge_simply};
 
 /* ---- tests ----------------------------------------------------------------------------------------------------------- */
 
@@ -546,6 +485,179 @@ START_TEST(huge_units)
 }
 END_TEST
 
+START_TEST(neighbours_are_released_together)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *base = take(pool, G);
+  for (int i = 1; i < 12; i++) {
+    ck_assert_ptr_eq(take(pool, G), base + (size_t)i * G);
+  }
+  fill(base, 12 * G, 1);
+  record_pool(pool);
+  free_chosen(pool, base, G, "xxx--xx--x--");
+  ck_assert_uint_eq(recorder.calls, 1);
+  ck_assert_uint_eq(recorder.count, 3);
+  expect_span(0, base, 3 * G);
+  expect_span(1, base + 5 * G, 2 * G);
+  expect_span(2, base + 9 * G, G);
+  ck_assert_uint_eq(counters[EXTENT_RELEASES], 4); /* and the block of the purger */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  hak_block block = extent_alloc(pool, 3 * G, G);
+  ck_assert_ptr_eq(block.base, base);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  expect_contents(base, "xxx--xx--x--");
+}
+END_TEST
+
+START_TEST(a_call_has_a_bounded_number_of_spans)
+{
+  enum { BLOCKS = 400 };
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *base = take(pool, G);
+  char which[BLOCKS + 1] = "x";
+  for (int i = 1; i < BLOCKS; i++) {
+    take(pool, G);
+    which[i] = i % 2 == 0 ? 'x' : '-';
+  }
+  fill(base, BLOCKS * G, 1);
+  record_pool(pool);
+  free_chosen(pool, base, G, which);
+  ck_assert_uint_eq(recorder.calls, 4);
+  ck_assert_uint_eq(recorder.count, 200 - 3 * HAK_PURGE_SPANS);
+  expect_contents(base, which);
+  for (int i = 0; i < BLOCKS / 2; i++) {
+    hak_block block = extent_alloc(pool, G, G);
+    ck_assert_ptr_eq(block.base, base + 2 * (size_t)i * G);
+    ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  }
+}
+END_TEST
+
+START_TEST(refused_spans_are_dirty)
+{
+  struct extent_pool *pool = new_pool(GIB, G);
+  char *base = take(pool, G);
+  for (int i = 1; i < 8; i++) {
+    take(pool, G);
+  }
+  memset(base, 1, 8 * G);
+  record_pool(pool);
+  recorder.refuse = 2;
+  free_chosen(pool, base, G, "x-xx-x--");
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 2 * G);
+  hak_block block = extent_alloc(pool, G, G);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  block = extent_alloc(pool, 2 * G, G);
+  ck_assert_ptr_eq(block.base, base + 2 * G);
+  ck_assert_uint_eq(hak_block_flags(block), 0);
+  free_chosen(pool, base, G, "--xx----");
+  recorder.refuse = 1;
+  ck_assert_uint_eq(extent_trim(pool), 0);
+  extent_alloc(pool, 2 * G, G);
+  free_chosen(pool, base, G, "--xx----");
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 2 * G);
+  ck_assert_uint_eq(extent_trim(pool), 2 * G);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert(zero(base + 2 * G, 2 * G));
+}
+END_TEST
+
+START_TEST(own_mappings_in_a_chain_are_unmapped)
+{
+  struct extent_pool *pool = new_pool(4 * MIB, G);
+  char *base = take(pool, G);
+  take(pool, G);
+  take(pool, G);
+  size_t before = address_space();
+  hak_range range[4];
+  range[0] = (hak_range){.base = base, .capacity = G, .next = &range[1]};
+  range[1] = (hak_range){.base = take(pool, 3 * MIB), .capacity = 3 * MIB, .next = &range[2]};
+  range[2] = (hak_range){.base = base + 2 * G, .capacity = G, .next = &range[3]};
+  range[3] = (hak_range){.base = take(pool, 5 * MIB), .capacity = 5 * MIB, .next = NULL};
+  ck_assert_uint_eq(counters[EXTENT_OWN], 2);
+  record_pool(pool);
+  extent_free_many(pool, range, &recorder.purger);
+  ck_assert_uint_eq(counters[EXTENT_OWN], 0);
+  ck_assert_uint_eq(address_space(), before);
+  ck_assert_uint_eq(recorder.calls, 1);
+  ck_assert_uint_eq(recorder.count, 2);
+}
+END_TEST
+
+/* Arenas may lie side by side: a span ends where its arena does. */
+START_TEST(empty_arenas_of_a_chain_are_unmapped)
+{
+  enum { BLOCKS = 512, PER_ARENA = 64 };
+  static hak_range range[BLOCKS];
+  struct extent_pool *pool = new_pool(4 * MIB, G);
+  size_t before = address_space();
+  for (int i = 0; i < BLOCKS; i++) {
+    range[i] = (hak_range){.base = take(pool, G), .capacity = G};
+    memset(range[i].base, 1, G);
+  }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], BLOCKS / PER_ARENA * 4 * MIB);
+  hak_range *chain = NULL;
+  for (int arena = 0; arena < BLOCKS / PER_ARENA; arena++) { /* arenas come from high addresses to low ones */
+    for (int i = PER_ARENA; i-- > 0;) {
+      hak_range *next = &range[arena * PER_ARENA + i];
+      next->next = chain;
+      chain = next;
+    }
+  }
+  record_pool(pool);
+  extent_free_many(pool, chain, &recorder.purger);
+  ck_assert_uint_eq(recorder.count, BLOCKS / PER_ARENA);
+  for (uint32_t i = 0; i < recorder.count; i++) {
+    ck_assert_uint_eq(recorder.spans[i].iov_len, 4 * MIB);
+    ck_assert_uint_eq((uintptr_t)recorder.spans[i].iov_base % EXTENT_HUGE, 0);
+  }
+  ck_assert_uint_eq(counters[EXTENT_RESERVED], 4 * MIB); /* one spare */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert_uint_eq(address_space(), before + 4 * MIB);
+  extent_trim(pool);
+  ck_assert_uint_eq(address_space(), before);
+}
+END_TEST
+
+/* Units of 32 blocks: capitals begin one. */
+START_TEST(a_chain_releases_whole_huge_units)
+{
+  enum { BLOCKS = 128 };
+  struct extent_pool *pool = new_pool(64 * MIB, EXTENT_HUGE);
+  char *base = take(pool, G);
+  for (int i = 1; i < BLOCKS; i++) {
+    take(pool, G);
+  }
+  take(pool, EXTENT_HUGE);
+  fill(base, BLOCKS * G, 1);
+  record_pool(pool);
+  const char *which = "Xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                      "Xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+                      "Xxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx"
+                      "--------------------------------";
+  free_chosen(pool, base, G, which);
+  ck_assert_uint_eq(recorder.calls, 1);
+  ck_assert_uint_eq(recorder.count, 1);
+  expect_span(0, base, 2 * EXTENT_HUGE);
+  ck_assert(zero(base, 2 * EXTENT_HUGE));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 31 * G); /* a live block keeps its unit */
+  ck_assert_uint_eq(counters[EXTENT_UNRELEASED], 0);
+  expect_block(base, 79, true);
+  free_chosen(pool, base + 79 * G, G, "x");
+  ck_assert_uint_eq(recorder.count, 1);
+  expect_span(0, base + 2 * EXTENT_HUGE, EXTENT_HUGE); /* with what was free beside it */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  hak_block block = extent_alloc(pool, 3 * EXTENT_HUGE, G);
+  ck_assert_ptr_eq(block.base, base);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  ck_assert(zero(base, 3 * EXTENT_HUGE));
+  for (size_t i = 96; i < BLOCKS; i++) {
+    expect_block(base, i, true);
+  }
+}
+END_TEST
+
 START_TEST(limited_address_space)
 {
   struct extent_pool *pool = new_pool(GIB, G);
@@ -622,12 +734,20 @@ static void scenario(struct extent_pool *pool)
     }
     ck_assert(live[i].base == NULL || filled(live[i].base, live[i].filled, i));
   }
+  hak_range range[N];
+  hak_range *chain = NULL;
   for (unsigned i = 0; i < N; i++) {
     if (live[i].base != NULL) {
       ck_assert(filled(live[i].base, live[i].filled, i));
-      extent_free(pool, live[i].base, live[i].capacity);
+      range[i] = (hak_range){.base = live[i].base, .capacity = live[i].capacity, .next = chain};
+      chain = &range[i];
+    }
+    if (i % 4 == 1 && chain != NULL) { /* some alone, some together */
+      extent_free(pool, chain->base, chain->capacity);
+      chain = chain->next;
     }
   }
+  extent_free_many(pool, chain, &simple);
 }
 
 static void fail_each_call(size_t unit, int kinds, bool once)
@@ -734,6 +854,44 @@ START_TEST(eight_threads)
 }
 END_TEST
 
+/* Each thread frees its blocks in chains, while the others take what becomes free. */
+static void *churn_chains(void *seed)
+{
+  enum { CHAIN = 100 };
+  hak_range range[CHAIN];
+  unsigned state = *(unsigned *)seed;
+  for (unsigned round = 0; round < 60; round++) {
+    for (unsigned i = 0; i < CHAIN; i++) {
+      size_t size = draw(&state) % 97 == 0 ? 20 * MIB : (1 + draw(&state) % 4) * G;
+      hak_block block = extent_alloc(shared, size, G);
+      ck_assert_ptr_nonnull(block.base);
+      ck_assert(!(hak_block_flags(block) & HAK_ZEROED) || zero(block.base, 8192));
+      range[i] = (hak_range){.base = block.base, .capacity = hak_block_capacity(block)};
+      fill(block.base, 8192, *(unsigned *)seed + i);
+    }
+    hak_range *chain = NULL;
+    for (unsigned i = 0; i < CHAIN; i++) {
+      ck_assert(filled(range[i].base, 8192, *(unsigned *)seed + i));
+      range[i].next = chain;
+      chain = &range[i];
+    }
+    extent_free_many(shared, chain, &simple);
+  }
+  return NULL;
+}
+
+START_TEST(four_threads_free_chains)
+{
+  unsigned seed[4] = {1000, 2000, 3000, 4000};
+  pthread_t threads[4];
+  shared = new_pool(64 * MIB, _i == 0 ? G : EXTENT_HUGE);
+  for (int i = 0; i < 4; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, churn_chains, &seed[i]), 0);
+  }
+  end_churn(threads, 4);
+}
+END_TEST
+
 START_TEST(fork_while_threads_allocate)
 {
   unsigned rounds = UINT32_MAX;
@@ -764,6 +922,108 @@ START_TEST(fork_while_threads_allocate)
 }
 END_TEST
 
+/* ---- leads ----------------------------------------------------------------------------------------------------------- */
+
+#define LEAD (EXTENT_HUGE - G)
+
+static struct extent_pool *new_pool_with_leads(size_t arena)
+{
+  reset_host();
+  const struct extent_setup setup = {.arena = arena, .unit = EXTENT_HUGE, .lead = LEAD, .advise = true};
+  struct extent_pool *pool = extent_start(&host, &setup);
+  ck_assert_ptr_nonnull(pool);
+  return pool;
+}
+
+static char *take_lead(struct extent_pool *pool, size_t size)
+{
+  hak_block block = extent_alloc_lead(pool, size);
+  ck_assert_ptr_nonnull(block.base);
+  ck_assert_uint_eq((uintptr_t)block.base % EXTENT_HUGE, LEAD);
+  ck_assert_uint_eq(hak_block_capacity(block), (size + G - 1) / G * G);
+  ck_assert_uint_eq(hak_block_flags(block), HAK_ZEROED);
+  return block.base;
+}
+
+static size_t resident_pages(const char *base, size_t size)
+{
+  static unsigned char vec[4096];
+  ck_assert_int_eq(mincore((void *)(uintptr_t)base, size, vec), 0);
+  size_t count = 0;
+  for (size_t i = 0; i < size / 4096; i++) {
+    count += vec[i] & 1U;
+  }
+  return count;
+}
+
+START_TEST(first_granule_behind_a_lead_has_small_pages)
+{
+  struct extent_pool *pool = new_pool_with_leads(GIB);
+  for (int i = 0; i < 3; i++) {
+    char *block = take_lead(pool, 4 * MIB);
+    block[0] = 1;
+    ck_assert_uint_eq(resident_pages(block, 4 * MIB), 1);
+    extent_free(pool, block, 4 * MIB);
+    ck_assert_uint_eq(resident_pages(block, 4 * MIB), 0);
+  }
+  ck_assert_uint_eq(counters[EXTENT_MAPPED], 4 * MIB); /* the lead is closed, and the place was found again */
+}
+END_TEST
+
+START_TEST(blocks_with_leads_keep_their_bytes)
+{
+  enum { COUNT = 20 };
+  struct extent_pool *pool = new_pool_with_leads(256 * MIB);
+  static hak_range range[COUNT];
+  for (unsigned round = 0; round < 3; round++) {
+    for (unsigned i = 0; i < COUNT; i++) {
+      size_t size = EXTENT_LEAD_MIN + i * 5 * G;
+      range[i] = (hak_range){.base = take_lead(pool, size), .capacity = size};
+      fill(range[i].base, size, i);
+    }
+    for (unsigned i = 0; i < COUNT; i += 2) { /* grow, in place or by moving, and shrink */
+      size_t size = range[i].capacity;
+      hak_block grown = extent_resize(pool, range[i].base, size, size + 3 * MIB, EXTENT_HUGE);
+      ck_assert_ptr_nonnull(grown.base);
+      ck_assert_uint_eq((uintptr_t)grown.base % EXTENT_HUGE, LEAD);
+      ck_assert(filled(grown.base, size, i));
+      ck_assert_ptr_null(extent_resize(pool, grown.base, hak_block_capacity(grown), G, EXTENT_HUGE).base);
+      hak_block shrunk = extent_resize(pool, grown.base, hak_block_capacity(grown), size, EXTENT_HUGE);
+      ck_assert_ptr_eq(shrunk.base, grown.base);
+      range[i] = (hak_range){.base = shrunk.base, .capacity = hak_block_capacity(shrunk)};
+      fill(range[i].base, size, i);
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+      ck_assert(filled(range[i].base, range[i].capacity, i));
+      range[i].next = i + 1 < COUNT ? &range[i + 1] : NULL;
+    }
+    record_pool(pool);
+    extent_free_many(pool, range, &recorder.purger);
+    ck_assert_uint_eq(counters[EXTENT_OWN], 0);
+    ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+    extent_trim(pool);
+    ck_assert_uint_eq(counters[EXTENT_MAPPED], 0);
+  }
+}
+END_TEST
+
+START_TEST(leads_are_bounded)
+{
+  struct extent_pool *pool = new_pool_with_leads(64 * GIB);
+  unsigned count = 0;
+  while (extent_alloc_lead(pool, EXTENT_LEAD_MIN).base != NULL) {
+    count++;
+    ck_assert_uint_le(count, 10000);
+  }
+  ck_assert_uint_ge(count, 8000);
+  ck_assert_uint_le(mappings(NULL, SIZE_MAX, NULL), 2 * count + 100);
+  ck_assert_ptr_nonnull(extent_alloc(pool, EXTENT_HUGE, EXTENT_HUGE).base);
+  struct rlimit limit = {.rlim_cur = 128 * GIB, .rlim_max = RLIM_INFINITY};
+  ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+  ck_assert_ptr_null(extent_alloc_lead(new_pool_with_leads(GIB), 4 * MIB).base); /* address space is scarce */
+}
+END_TEST
+
 int main(void)
 {
   const TTest *const once[] = {first_fit,
@@ -777,6 +1037,15 @@ int main(void)
                                own_mapping,
                                empty_arenas_are_unmapped,
                                huge_units,
+                               neighbours_are_released_together,
+                               a_call_has_a_bounded_number_of_spans,
+                               refused_spans_are_dirty,
+                               own_mappings_in_a_chain_are_unmapped,
+                               empty_arenas_of_a_chain_are_unmapped,
+                               a_chain_releases_whole_huge_units,
+                               first_granule_behind_a_lead_has_small_pages,
+                               blocks_with_leads_keep_their_bytes,
+                               leads_are_bounded,
                                limited_address_space,
                                refused_commit,
                                any_kind_of_call_may_keep_failing,
@@ -789,6 +1058,7 @@ int main(void)
   }
   tcase_add_loop_test(tests, any_call_may_fail, 0, 2);
   tcase_add_loop_test(tests, eight_threads, 0, 2);
+  tcase_add_loop_test(tests, four_threads_free_chains, 0, 2);
   suite_add_tcase(suite, tests);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_ENV);

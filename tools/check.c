@@ -118,8 +118,11 @@ static void note_path(void *context, const struct setting *setting)
 
 static bool in_use(const struct hki_root *root, const char *section, const char *name)
 {
-  if (strncmp(section, "policy.", 7) == 0) {
-    return same_name(root->policy, name);
+  if (strncmp(section, "backend.", 8) != 0) {
+    return same_name(strncmp(section, "cache.", 6) == 0     ? root->cache
+                     : strncmp(section, "reclaim.", 8) == 0 ? root->reclaim
+                                                            : root->policy,
+                     name);
   }
   for (uint32_t i = 0; i < root->backend_count; i++) {
     if (same_name(root->backend[i].name, name)) {
@@ -187,19 +190,26 @@ static void judge_setting(struct idle *idle, const struct setting *setting, cons
   free(text);
 }
 
+/* What the sections of the plugin's kind begin with; "" for none. */
+static const char *shown_section(const struct descriptor *descriptor)
+{
+  const char *section = descriptor_section(descriptor->plugin.kind);
+  return section != NULL ? section : "";
+}
+
 static void judge_idle(void *context, const struct setting *setting)
 {
   static struct descriptor descriptor;
   struct idle *idle = context;
   const char *dot = strchr(setting->section, '.');
-  bool backend = strncmp(setting->section, "backend.", 8) == 0;
-  if (dot == NULL || (!backend && strncmp(setting->section, "policy.", 7) != 0) || strchr(dot, '/') != NULL ||
+  if (dot == NULL || strncmp(setting->section, "strategy.", 9) == 0 || strchr(dot, '/') != NULL ||
       in_use(idle->root, setting->section, dot + 1)) {
     return;
   }
   char *path = find_plugin(idle, dot + 1);
   if (path != NULL && descriptor_read(path, &descriptor) == NULL &&
-      descriptor.plugin.kind == (uint32_t)(backend ? HAK_BACKEND : HAK_POLICY)) {
+      strlen(shown_section(&descriptor)) == (size_t)(dot - setting->section) &&
+      strncmp(shown_section(&descriptor), setting->section, (size_t)(dot - setting->section)) == 0) {
     judge_setting(idle, setting, &descriptor);
   }
   free(path);

@@ -226,14 +226,35 @@ static void judge_ops(const struct descriptor *descriptor)
   if (!verdict(descriptor->plugin.ops != NULL, "ops", "found NULL, expected the operations")) {
     return;
   }
-  bool backend = descriptor->plugin.kind == HAK_BACKEND;
-  size_t expected = backend ? sizeof(hak_backend_ops) : sizeof(hak_policy_ops);
-  uint32_t size = backend ? descriptor->backend.struct_size : descriptor->policy.struct_size;
-  verdict(size >= expected, "struct_size of ops", "found %u, expected at least %zu", size, expected);
-  if (backend) {
+  const struct {
+    size_t expected;
+    uint32_t found;
+  } sizes[] = {[HAK_BACKEND] = {sizeof(hak_backend_ops), descriptor->backend.struct_size},
+               [HAK_POLICY] = {sizeof(hak_policy_ops), descriptor->policy.struct_size},
+               [HAK_CACHE] = {sizeof(hak_cache_ops), descriptor->cache.struct_size},
+               [HAK_RECLAIM] = {sizeof(hak_reclaim_ops), descriptor->reclaim.struct_size}};
+  uint32_t kind = descriptor->plugin.kind;
+  verdict(sizes[kind].found >= sizes[kind].expected, "struct_size of ops", "found %u, expected at least %zu", sizes[kind].found,
+          sizes[kind].expected);
+  const hak_cache_ops *cache = &descriptor->cache;
+  const hak_reclaim_ops *reclaim = &descriptor->reclaim;
+  switch (kind) {
+  case HAK_BACKEND:
     judge_backend(&descriptor->backend);
-  } else {
+    break;
+  case HAK_POLICY:
     verdict(descriptor->policy.choose != NULL, "functions that a policy needs", "found no choose, expected one");
+    break;
+  case HAK_CACHE:
+    verdict(cache->take != NULL && cache->put != NULL && cache->drain != NULL && cache->fork_prepare != NULL &&
+                cache->fork_parent != NULL && cache->fork_child != NULL,
+            "functions that a cache needs", "found some missing, expected take, put, drain and the fork hooks");
+    break;
+  default:
+    verdict(reclaim->put != NULL && reclaim->drain != NULL && reclaim->fork_prepare != NULL && reclaim->fork_parent != NULL &&
+                reclaim->fork_child != NULL,
+            "functions that a reclaim plugin needs", "found some missing, expected put, drain and the fork hooks");
+    break;
   }
 }
 
@@ -278,8 +299,8 @@ static bool judge_descriptor(const char *path, struct descriptor *descriptor)
   bool whole = plugin->struct_size >= sizeof *plugin && plugin->struct_size <= descriptor->symbol_size;
   verdict(whole, "struct_size", "found %u in a symbol of %zu bytes, expected at least %zu", plugin->struct_size,
           descriptor->symbol_size, sizeof *plugin);
-  bool known = plugin->kind == HAK_BACKEND || plugin->kind == HAK_POLICY;
-  verdict(known, "kind", "found %u, expected HAK_BACKEND or HAK_POLICY", plugin->kind);
+  bool known = descriptor_section(plugin->kind) != NULL;
+  verdict(known, "kind", "found %u, expected an enum hak_plugin_kind", plugin->kind);
   verdict(plugin->reserved == 0, "reserved", "found %u, expected 0", plugin->reserved);
   judge_names(path, plugin);
   judge_options(descriptor);
@@ -305,8 +326,9 @@ static void put(struct preload *preload, const char *key, const char *value)
 /* Routes everything to the plugin, and says everything that the installed configuration may say otherwise. */
 static void route_to(struct preload *preload, const char *directory, const char *name, const struct descriptor *descriptor)
 {
-  bool policy = descriptor->plugin.kind == HAK_POLICY;
-  uint32_t granularity = policy ? 0 : descriptor->backend.granularity;
+  uint32_t kind = descriptor->plugin.kind;
+  bool policy = kind == HAK_POLICY;
+  uint32_t granularity = kind == HAK_BACKEND ? descriptor->backend.granularity : 0;
   char *page = tool_text("malloc, %s from 64K", name);
   put(preload, "core.plugin_path", directory);
   put(preload, "core.strict", "off");
@@ -315,23 +337,25 @@ static void route_to(struct preload *preload, const char *directory, const char 
   put(preload, "core.epoch", "16");
   put(preload, "core.small", granularity == HAK_CLASS ? name : "none");
   put(preload, "core.policy", policy ? name : "static");
+  put(preload, "core.cache", kind == HAK_CACHE ? name : "none");
+  put(preload, "core.reclaim", kind == HAK_RECLAIM ? name : "none");
   put(preload, "stats.exit", "off");
   put(preload, "policy.static.strategy", "default");
   put(preload, "strategy.default.route",
       granularity == HAK_BYTE   ? name
       : granularity == HAK_PAGE ? page
-                                : "malloc, mmap from 1M");
+      : policy                  ? "malloc, mmap from 1M"
+                                : "malloc, mmap from 64K");
   if (policy) {
     put(preload, "strategy.other.route", "malloc, mmap from 64K");
   }
   free(page);
 }
 
-/* The arguments of workout_inside: granularity, name, and each live option with its default; ended by NULL. */
+/* The arguments of workout_inside: kind, name, and each live option with its default; ended by NULL. */
 static char **workout_arguments(const char *name, const struct descriptor *descriptor)
 {
   const hak_plugin *plugin = &descriptor->plugin;
-  bool policy = plugin->kind == HAK_POLICY;
   char **arguments = calloc((size_t)plugin->option_count + 5, sizeof *arguments);
   if (arguments == NULL) {
     tool_die(TOOL_USAGE, "no memory");
@@ -339,12 +363,12 @@ static char **workout_arguments(const char *name, const struct descriptor *descr
   size_t count = 0;
   arguments[count++] = tool_text("hakmem");
   arguments[count++] = tool_text("--inside-workout");
-  arguments[count++] = tool_text("%u", policy ? 0 : descriptor->backend.granularity);
+  arguments[count++] = tool_text("%s", descriptor_section(plugin->kind));
   arguments[count++] = tool_text("%s", name);
   for (uint32_t i = 0; i < plugin->option_count; i++) {
     const hak_option *option = &descriptor->options[i];
     if ((option->flags & HAK_LIVE) != 0) {
-      arguments[count++] = tool_text("%s.%s.%s=%s", policy ? "policy" : "backend", name, option->key, option->fallback);
+      arguments[count++] = tool_text("%s.%s.%s=%s", descriptor_section(plugin->kind), name, option->key, option->fallback);
     }
   }
   return arguments;

@@ -80,6 +80,10 @@ const char *descriptor_read(const char *path, struct descriptor *descriptor)
       take(&descriptor->backend, sizeof descriptor->backend, plugin->ops, size);
     } else if (plugin->kind == HAK_POLICY) {
       take(&descriptor->policy, sizeof descriptor->policy, plugin->ops, size);
+    } else if (plugin->kind == HAK_CACHE) {
+      take(&descriptor->cache, sizeof descriptor->cache, plugin->ops, size);
+    } else if (plugin->kind == HAK_RECLAIM) {
+      take(&descriptor->reclaim, sizeof descriptor->reclaim, plugin->ops, size);
     }
   }
   return NULL;
@@ -92,13 +96,18 @@ bool same_name(const char *a, const char *b)
   return *a == *b;
 }
 
+const char *descriptor_section(uint32_t kind)
+{
+  static const char *const sections[] = {
+      [HAK_BACKEND] = "backend", [HAK_POLICY] = "policy", [HAK_CACHE] = "cache", [HAK_RECLAIM] = "reclaim"};
+  return kind < sizeof sections / sizeof *sections ? sections[kind] : NULL;
+}
+
 const char *descriptor_kind(const struct descriptor *descriptor)
 {
-  if (descriptor->plugin.kind == HAK_POLICY) {
-    return "policy";
-  }
   if (descriptor->plugin.kind != HAK_BACKEND) {
-    return "unknown kind";
+    const char *section = descriptor_section(descriptor->plugin.kind);
+    return section != NULL ? section : "unknown kind";
   }
   switch (descriptor->backend.granularity) {
   case HAK_BYTE:

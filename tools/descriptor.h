@@ -17,6 +17,8 @@ struct descriptor {
   hak_counter counters[DESCRIPTOR_ROWS];
   hak_backend_ops backend; /* of a backend */
   hak_policy_ops policy;   /* of a policy */
+  hak_cache_ops cache;     /* of a cache */
+  hak_reclaim_ops reclaim; /* of a reclaim plugin */
 };
 
 /* Loads a plugin, without starting it. NULL, or why it is no plugin that this version can read. */
@@ -24,6 +26,9 @@ const char *descriptor_read(const char *path, struct descriptor *descriptor);
 
 /* Whether two names mean the same plugin: '-' and '_' are one. */
 bool same_name(const char *a, const char *b);
+
+/* The kind as the sections of the INI call it; NULL when there is no such kind. */
+const char *descriptor_section(uint32_t kind);
 
 /* The kind as a word, with the granularity of a backend: "backend, page". */
 const char *descriptor_kind(const struct descriptor *descriptor);

@@ -9,6 +9,8 @@
 
 static const char help[] =
     "Usage: hakmem run [-c INI] [-o key=value]... [--stats[=text|json|prometheus]] [--] PROGRAM [ARGUMENT]...\n"
+    "       hakmem compare [-n RUNS] [--show] {-c INI [-o key=value]... | --with LIBRARY | --bare}...\n"
+    "                      [--] PROGRAM [ARGUMENT]...\n"
     "       hakmem check [-o key=value]... [INI]\n"
     "       hakmem plugins [DIRECTORY|FILE.so]...\n"
     "       hakmem plugins --check [-o key=value]... FILE.so\n"
@@ -20,6 +22,12 @@ static const char help[] =
     "  -c, --config INI         configuration, instead of $HAKMEM_CONF\n"
     "  -o, --option key=value   one setting, such as core.hardening=full; goes before everything else\n"
     "      --stats[=FORMAT]     statistics on standard error when the program has ended\n"
+    "compare  measures a program under several configurations, or other allocators, in turn\n"
+    "  -c, --config INI         a configuration; -o behind it adds a setting to this one\n"
+    "      --with LIBRARY       another allocator, preloaded\n"
+    "      --bare               the program as it is\n"
+    "  -n, --runs RUNS          how often each (20)\n"
+    "      --show               lets the program write to standard output and error\n"
     "check    validates a configuration and prints what is in force; status 1 when there are mistakes\n"
     "plugins  lists plugins with their options and counters; --check runs the conformance checks on one\n"
     "stat     prints the statistics of a running or stopped process\n"
@@ -35,8 +43,13 @@ int main(int argc, char **argv)
     const char *name;
     int (*command)(int argc, char **argv);
   } commands[] = {
-      {"run", run_command},   {"check", check_command}, {"plugins", plugins_command},
-      {"stat", stat_command}, {"set", set_command},     {"--inside-workout", workout_inside},
+      {"run", run_command},
+      {"compare", compare_command},
+      {"check", check_command},
+      {"plugins", plugins_command},
+      {"stat", stat_command},
+      {"set", set_command},
+      {"--inside-workout", workout_inside},
   };
 
   if (argc < 2) {
@@ -51,6 +64,9 @@ int main(int argc, char **argv)
   }
   if (strcmp(argv[1], "--inside-check") == 0) {
     return check_inside();
+  }
+  if (strcmp(argv[1], "--inside-compare") == 0) {
+    return compare_inside();
   }
   if (strcmp(argv[1], "--version") == 0) {
     puts("hakmem " PACKAGE_VERSION);

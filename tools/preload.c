@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,15 +65,6 @@ static char *appended(const char *old, char separator, const char *text)
   return old != NULL && old[0] != '\0' ? tool_text("%s%c%s", old, separator, text) : tool_text("%s", text);
 }
 
-static void enter_library(const struct place *place)
-{
-  if (strpbrk(place->library, " :") != NULL) {
-    tool_die(TOOL_USAGE, "%s: the dynamic linker cannot preload a path with a blank or a colon", place->library);
-  }
-  const char *old = getenv("LD_PRELOAD");
-  put("LD_PRELOAD", old != NULL && old[0] != '\0' ? tool_text("%s:%s", place->library, old) : tool_text("%s", place->library));
-}
-
 /* In a build tree the plugins are not where libhakmem looks; its own directories come first all the same. */
 static void enter_plugins(const struct place *place, const struct wish *wish)
 {
@@ -114,9 +104,17 @@ out:
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------- */
 
+void preload_library(const char *path)
+{
+  if (strpbrk(path, " :") != NULL) {
+    tool_die(TOOL_USAGE, "%s: the dynamic linker cannot preload a path with a blank or a colon", path);
+  }
+  const char *old = getenv("LD_PRELOAD");
+  put("LD_PRELOAD", old != NULL && old[0] != '\0' ? tool_text("%s:%s", path, old) : tool_text("%s", path));
+}
+
 void preload_config(struct preload *preload, const char *path)
 {
-  static char absolute[PATH_MAX];
   struct stat status;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0 || fstat(fd, &status) != 0) {
@@ -126,10 +124,10 @@ void preload_config(struct preload *preload, const char *path)
   if (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode)) {
     tool_die(TOOL_USAGE, "%s: expected a file, because every process reads it anew", path);
   }
-  if (realpath(path, absolute) == NULL) {
+  preload->config = realpath(path, NULL);
+  if (preload->config == NULL) {
     tool_die(TOOL_USAGE, "%s: %s", path, strerror(errno));
   }
-  preload->config = absolute;
 }
 
 void preload_set(struct preload *preload, const char *item)
@@ -158,7 +156,7 @@ void preload_enter(const struct preload *preload)
 
   struct wish wish = {0};
   settings_walk(note, &wish);
-  enter_library(place);
+  preload_library(place->library);
   enter_plugins(place, &wish);
   if (wish.library) {
     enter_tunables();

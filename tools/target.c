@@ -287,6 +287,8 @@ static void tame(struct hki_root *root)
   limit(&root->small, HKI_BACKENDS - 1);
   end_name(root->version_text, sizeof root->version_text);
   end_name(root->policy, sizeof root->policy);
+  end_name(root->cache, sizeof root->cache);
+  end_name(root->reclaim, sizeof root->reclaim);
   end_name(root->mailbox.request, sizeof root->mailbox.request);
   end_name(root->mailbox.answer, sizeof root->mailbox.answer);
   for (size_t i = 0; i < HKI_BACKENDS; i++) {
@@ -295,8 +297,14 @@ static void tame(struct hki_root *root)
   for (size_t i = 0; i < HKI_ARMS; i++) {
     end_name(root->arm[i], sizeof root->arm[i]);
   }
-  for (size_t i = 0; i < HAK_BINS; i++) {
-    root->bin_arm[i] = root->bin_arm[i] < HKI_ARMS ? root->bin_arm[i] : 0;
+  limit(&root->cell_count, HKI_CELLS);
+  for (size_t i = 0; i < HAK_ROWS; i++) {
+    root->champion[i] %= HKI_ARMS;
+    root->challenger[i] %= HKI_ARMS;
+  }
+  for (size_t i = 0; i < HKI_CHANGES; i++) {
+    root->change[i].row %= HAK_ROWS;
+    root->change[i].rows %= HAK_ROWS + 1;
   }
   for (size_t i = 0; i < HKI_ROWS; i++) {
     end_name(root->row[i].plugin, sizeof root->row[i].plugin);

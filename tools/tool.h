@@ -84,10 +84,28 @@ void preload_enter(const struct preload *preload);
 /* Runs this binary under hakmem with these arguments; its wait status. */
 int preload_self(const struct preload *preload, char *const argv[]);
 
+/* Puts a library in front of those that the next program preloads. */
+void preload_library(const char *path);
+
+/* ---- program: what is to run ----------------------------------------------------------------------------------------- */
+
+/* Exit status when it cannot run, as in a shell. */
+enum { PROGRAM_NOT_EXECUTABLE = 126, PROGRAM_NOT_FOUND = 127 };
+
+/* Which of them an errno of exec means. */
+int program_status(int error);
+
+/* The file that a shell would run, from malloc; exits when there is none. */
+char *program_find(const char *name);
+
+/* One line when the dynamic linker will not, or cannot, load hakmem into the program that was found. */
+void program_inspect(const char *name, const char *path);
+
 /* ---- commands -------------------------------------------------------------------------------------------------------- */
 
 /* Each gets the prefix of its messages as argv[0], for getopt, and returns the exit status. */
 int run_command(int argc, char **argv);
+int compare_command(int argc, char **argv);
 int check_command(int argc, char **argv);
 int plugins_command(int argc, char **argv);
 int stat_command(int argc, char **argv);
@@ -96,8 +114,9 @@ int set_command(int argc, char **argv);
 /* `hakmem plugins --check FILE`. */
 int conform_check(const char *path, const struct preload *preload);
 
-/* What the command does in a copy of itself that runs under hakmem. */
+/* What the command does in a copy of itself that runs under hakmem, or under a library to compare with. */
 int check_inside(void);
+int compare_inside(void);
 int workout_inside(int argc, char **argv);
 
 #endif

@@ -367,6 +367,24 @@ static void judge_backend(const struct hki_root *root, uint32_t backend, struct 
   verdict(callbacks == 0, "no malloc in callbacks", "found %u, expected 0", callbacks);
 }
 
+/* Where the root shows the plugin of that kind which is in force; NULL for a backend. */
+static const char *in_force(const struct hki_root *root, const char *kind)
+{
+  return strcmp(kind, "policy") == 0    ? root->policy
+         : strcmp(kind, "cache") == 0   ? root->cache
+         : strcmp(kind, "reclaim") == 0 ? root->reclaim
+                                        : NULL;
+}
+
+static void judge_cache(const struct hki_root *root)
+{
+  uint64_t hits = 0;
+  for (uint32_t i = 0; i < root->cell_count; i++) {
+    hits += root->cell[i].hits;
+  }
+  verdict(hits > 0, "the cache gives blocks back", "found no large block that came from it, expected some");
+}
+
 static void judge_policy(const struct hki_root *root, const char *name)
 {
   verdict(same_name(root->policy, name), "the policy is still in force", "found %s, expected %s",
@@ -432,15 +450,15 @@ int workout_inside(int argc, char **argv)
     tool_usage("unknown command --inside-workout");
   }
   setvbuf(stdout, NULL, _IOLBF, 0);
-  bool policy = strcmp(argv[1], "0") == 0;
-  const char *name = argv[2];
+  const char *kind = argv[1], *name = argv[2];
+  bool is_backend = strcmp(kind, "backend") == 0;
   const struct hki_root *root = dlsym(RTLD_DEFAULT, "hakmem_root");
   if (!verdict(root != NULL && root->magic == HKI_ROOT_MAGIC && root->version == HKI_ROOT_VERSION, "runs under hakmem",
                "found no libhakmem of this version in the process, expected one")) {
     return verdict_status();
   }
-  uint32_t backend = policy ? 0 : backend_index(root, name);
-  bool used = policy ? same_name(root->policy, name) : backend != 0;
+  uint32_t backend = is_backend ? backend_index(root, name) : 0;
+  bool used = is_backend ? backend != 0 : same_name(in_force(root, kind), name);
   if (!verdict(used, "libhakmem uses the plugin", "found that it does not, expected %s in force; the line above says why",
                name)) {
     return verdict_status();
@@ -449,12 +467,14 @@ int workout_inside(int argc, char **argv)
   alarm(SECONDS);
   round_of_work(true); /* also fills what threads and libc keep for good */
   set_live_options(argc - 3, argv + 3);
-  struct served before = policy ? (struct served){0} : served_by(root, backend);
+  struct served before = is_backend ? served_by(root, backend) : (struct served){0};
   round_of_work(false);
-  if (policy) {
-    judge_policy(root, name);
-  } else {
+  if (is_backend) {
     judge_backend(root, backend, before);
+  } else if (strcmp(kind, "policy") == 0) {
+    judge_policy(root, name);
+  } else if (strcmp(kind, "cache") == 0) {
+    judge_cache(root);
   }
   return verdict_status();
 }

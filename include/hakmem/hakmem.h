@@ -53,6 +53,7 @@ struct hak_totals {
   uint64_t retained;    /* free, but not given back to the system */
   uint64_t metadata;    /* bookkeeping of core and plugins */
   uint64_t resident;    /* of the whole process, as the kernel says; 0 when it does not say */
+  uint64_t held;        /* of retained: freed large blocks in cache and reclaim, never above core.cap */
 };
 
 /* Fills *totals with one consistent reading. 0, or -1 with EINVAL when struct_size is unusable. */

@@ -15,6 +15,7 @@
  *   [any]    any thread, concurrently, at any moment, also inside another library's lock.
  *   [slow]   one thread at a time, on a slow path of some thread, concurrently with [any].
  *   [epoch]  one thread at a time, at the end of an epoch, concurrently with [any] of other plugins.
+ *   [exit]   one thread, when the process ends in good order. Other threads may still run [any].
  *   [fork]   the forking thread. Between prepare and parent or child, no other callback of the plugin runs on that thread.
  *
  * Rules for all callbacks but [load]:
@@ -37,6 +38,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,6 +57,9 @@ extern "C" {
 
 /* Power-of-two size bins that a policy chooses for: a request of n bytes is in bin floor(log2(n)). */
 #define HAK_BINS 48
+
+/* Spans that one call of hak_purger.purge is given at most: as many as a bit mask of one word describes. */
+#define HAK_PURGE_SPANS 64
 
 /* Result codes of callbacks. 0 is success, every error is negative; a positive value is a callback's own business. */
 enum hak_result {
@@ -106,6 +111,24 @@ typedef struct hak_run {
   uint32_t count;
 } hak_run;
 
+/*
+ * A range: a page block that the program has freed and that its backend has not got back. Exactly one party holds it: the
+ * cache that keeps it, the reclaim plugin in which it waits, or the core in between. Only the holder reads and writes it. The
+ * memory of the description itself is the core's, and stays valid.
+ */
+typedef struct hak_range {
+  void *base;
+  size_t capacity;        /* bytes, as the backend handed it out */
+  size_t requested;       /* bytes that the program had asked for */
+  const void *site;       /* return address of the call that allocated it; a key, never to be read through */
+  struct hak_range *next; /* the holder's: links ranges into chains that end with NULL */
+  uint64_t stamp;         /* the holder's: a time, say */
+  uint8_t backend;        /* index of the backend that it goes back to: ranges of different backends never mix */
+  uint8_t arm;            /* strategy that allocated it */
+  uint8_t flags;          /* HAK_HUGE, HAK_PINNED */
+  uint8_t reserved;
+} hak_range;
+
 /* ---- services of the core -------------------------------------------------------------------------------------------- */
 
 /*
@@ -131,6 +154,9 @@ typedef struct hak_os {
   long (*mincore)(void *addr, size_t length, unsigned char *vec);
   long (*read_file)(const char *path, char *buffer, size_t size); /* bytes read, at most size - 1; NUL-terminated */
   uint64_t (*now)(void);                                          /* monotonic clock */
+  uint64_t (*coarse)(void); /* the same clock, some milliseconds behind: a few instructions, no system call */
+  /* Puts a file of that content in place of `path` at once, readable by its owner only. The bytes written. */
+  long (*write_file)(const char *path, const char *content, size_t size);
 } hak_os;
 
 /* True for the address range in which the kernel reports errors through a return value. */
@@ -152,6 +178,15 @@ typedef struct hak_pages {
   void (*free)(const struct hak_pages *pages, void *base, size_t capacity);
 } hak_pages;
 
+/*
+ * How pages are given back. A reclaim plugin hands one to host->release; the backends call it with the spans they no longer
+ * need, from low addresses to high, with no lock held. `spans` are struct iovec, at most HAK_PURGE_SPANS. Bit i of the result
+ * says that the system kept the pages of span i; those of all others read as zero from now on. The errno is kept.
+ */
+typedef struct hak_purger {
+  uint64_t (*purge)(const struct hak_purger *purger, const struct iovec *spans, uint32_t count);
+} hak_purger;
+
 /* The core, as one plugin sees it. Valid for the life of the process; each plugin has its own. */
 typedef struct hak_host {
   uint32_t struct_size;
@@ -159,12 +194,14 @@ typedef struct hak_host {
   const char *name;              /* the plugin's instance name: what [backend.NAME] in the INI says */
   const hak_os *os;
   uint64_t *counters;          /* one for each counter of the descriptor, in its order; see hak_count */
+  const uint64_t *active;      /* bytes in live page blocks of all backends, at any moment; read it atomically */
   uint32_t page_size;          /* of the machine */
   uint32_t class_count;        /* size classes are 0 ... class_count - 1 */
   const uint32_t *class_bytes; /* object size of each class, a multiple of 16 */
   uint32_t arm_count;          /* strategies of the INI; 0 unless the plugin is a policy */
   const char *const *arm_name; /* their names */
   uint32_t hardened;           /* 0 off, 1 basic, 2 full */
+  uint32_t basic_syscalls;     /* 1: no system calls that sandboxes tend to forbid (process_madvise, mincore) */
 
   /* [any] Zeroed memory that is never freed, aligned to `align` (a power of two up to 4096). NULL when there is none. */
   void *(*meta_alloc)(const struct hak_host *host, size_t size, size_t align);
@@ -189,6 +226,13 @@ typedef struct hak_host {
    */
   int32_t (*span_register)(const struct hak_host *host, void *base, size_t bytes, uint32_t cls);
   void (*span_unregister)(const struct hak_host *host, void *base);
+
+  /*
+   * [any] For reclaim plugins. Returns ranges that the plugin holds to their backends, which give the pages back through
+   * `purger`. A chain in the order of addresses lets neighbours go as one span. Returns the bytes of the ranges. Takes no lock
+   * that a callback of the plugin could wait for; the plugin holds none of its own.
+   */
+  size_t (*release)(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */
@@ -343,51 +387,205 @@ typedef struct hak_backend_ops {
   void (*fork_prepare)(void *self);
   void (*fork_parent)(void *self);
   void (*fork_child)(void *self);
+
+  /*
+   * [any] Page, optional. Takes back a chain of whole blocks and gives their pages back through `purger`, as many at a time as
+   * it can. The descriptions stay the caller's, who reads `next` again afterwards. Cannot fail. Without it, `free` is called
+   * for each.
+   */
+  void (*free_many)(void *self, void **slot, const hak_range *chain, const hak_purger *purger);
 } hak_backend_ops;
+
+/* ---- caches ---------------------------------------------------------------------------------------------------------- */
+
+/* What the program asks for now. */
+typedef struct hak_need {
+  size_t size;      /* bytes; the range must have at least so many */
+  size_t align;     /* its base must be a multiple */
+  const void *site; /* return address of the call */
+  uint32_t backend; /* that serves it: only ranges of this one will do */
+  uint32_t arm;     /* strategy that serves it */
+} hak_need;
+
+/*
+ * A cache keeps freed ranges, pages and all, for the next request that they suit. It never gives memory back itself: what it
+ * lets go it returns to the core, which passes it on. Ranges of HAK_PINNED backends arrive too; their pages cannot be purged,
+ * but their backend can still take them back.
+ */
+typedef struct hak_cache_ops {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+
+  /*
+   * [any] A range that suits; the caller holds it. NULL when there is none: the program's memory grows then, and ranges that the
+   * cache lets go on this account are chained to *victims, which is NULL at first.
+   */
+  hak_range *(*take)(void *self, const hak_need *need, hak_range **victims);
+
+  /*
+   * [any] Offers a range. Returns the chain of ranges that the cache does not keep: victims that had to make room, or the offered
+   * one itself; NULL when everything has its place.
+   */
+  hak_range *(*put)(void *self, hak_range *range);
+
+  /* [slow] Optional. Called every now and then, at slow events of the program's threads: returns the ranges that are too old. */
+  hak_range *(*expire)(void *self);
+
+  /* [slow] malloc_trim, and the end of the cache after an error: returns all ranges. */
+  hak_range *(*drain)(void *self);
+
+  /* [fork] As in hak_backend_ops. */
+  void (*fork_prepare)(void *self);
+  void (*fork_parent)(void *self);
+  void (*fork_child)(void *self);
+} hak_cache_ops;
+
+/* ---- reclaim --------------------------------------------------------------------------------------------------------- */
+
+/* A reclaim plugin decides when freed ranges go back to their backends, and how the system gets their pages. */
+typedef struct hak_reclaim_ops {
+  uint32_t struct_size;
+  uint32_t reserved; /* 0 */
+
+  /* [any] Takes a chain of ranges. The plugin holds them until it passes them to host->release, now or later. */
+  void (*put)(void *self, hak_range *chain);
+
+  /* [slow] Optional. As in hak_cache_ops: releases what has waited too long. */
+  void (*expire)(void *self);
+
+  /* [slow] malloc_trim: releases everything. Returns the bytes. */
+  size_t (*drain)(void *self);
+
+  /* [fork] As in hak_backend_ops. The ranges that wait are the child's as well: its pages are its own. */
+  void (*fork_prepare)(void *self);
+  void (*fork_parent)(void *self);
+  void (*fork_child)(void *self);
+} hak_reclaim_ops;
 
 /* ---- policies -------------------------------------------------------------------------------------------------------- */
 
-/* What happened in one epoch to the large blocks of one arm in one size bin. */
+/*
+ * A policy chooses among strategies ("arms") for rows. A row is a size bin and a kind of call site: row = bin * HAK_SITES + site.
+ * Large blocks only, above HAK_CLASS_MAX; smaller ones follow the champion of their bin, which the policy sets and never learns
+ * anything about.
+ *
+ * For each row two arms are in force, a champion and a challenger. Each block draws one of them at random, so that both meet the
+ * same work at the same time. Some blocks are measured from their allocation to their free; each of those is a trial.
+ */
+
+/* What a call site has been doing. The core finds out; a site is new until it has allocated a few large blocks. */
+enum hak_site {
+  HAK_SITE_NEW = 0,
+  HAK_SITE_RARE,   /* few blocks an epoch */
+  HAK_SITE_BUSY,   /* many, each freed before the next few are allocated */
+  HAK_SITE_STREAM, /* many, and many of them live at once */
+  HAK_SITES
+};
+#define HAK_ROWS (HAK_BINS * HAK_SITES)
+
+/* One measured block, from malloc to free. Times are of the thread that spent them. */
+typedef struct hak_trial {
+  uint16_t row;
+  uint8_t arm;
+  uint8_t hit;       /* 1: the block came from the cache */
+  uint32_t reserved; /* 0 */
+  uint64_t bytes;    /* requested */
+  uint64_t cpu_ns;   /* inside malloc and free, without the release of pages */
+  uint64_t fault_ns; /* first touches between malloc and free: faults counted, times what such a fault costs on this machine */
+  uint64_t used_bytes; /* resident when it was freed */
+  uint64_t held_bytes; /* still resident after the free */
+} hak_trial;
+
+/* All large blocks of one arm in one row, measured or not, since the last decision. */
 typedef struct hak_cell {
-  uint64_t blocks; /* blocks allocated */
-  uint64_t bytes;  /* bytes requested for them */
+  uint16_t row;
+  uint8_t arm;
+  uint8_t reserved8;
+  uint32_t reserved;
+  uint64_t blocks;     /* allocated */
+  uint64_t bytes;      /* requested for them */
+  uint64_t hits;       /* of them, served from the cache */
+  uint64_t frees;      /* blocks freed */
+  uint64_t release_ns; /* spent to give pages back of blocks that this arm had allocated */
 } hak_cell;
 
 typedef struct hak_sample {
   uint32_t struct_size;
-  uint32_t cell_stride; /* sizeof(hak_cell) of the core */
-  uint64_t epoch;       /* 0 before the first block, then 1, 2, ... */
+  uint32_t trial_stride; /* sizeof(hak_trial) of the core */
+  uint32_t cell_stride;  /* sizeof(hak_cell) of the core */
+  uint32_t trial_count, cell_count;
   uint32_t arm_count;
-  uint32_t bin_count;    /* HAK_BINS of the core */
-  const hak_cell *cells; /* arm_count rows of bin_count; use hak_sample_cell */
+  uint64_t epoch;          /* 0 before the first block, then 1, 2, ... */
+  uint64_t blocks;         /* large blocks since the start of the process */
+  uint64_t now;            /* monotonic clock */
+  uint64_t faults;         /* minor page faults of the process since its start; 0 in the first sample */
+  const hak_trial *trials; /* in the order of their frees; use hak_sample_trial */
+  const hak_cell *cells;   /* those that are not empty; use hak_sample_cell */
 } hak_sample;
 
-static inline const hak_cell *hak_sample_cell(const hak_sample *sample, uint32_t arm, uint32_t bin)
+static inline const hak_trial *hak_sample_trial(const hak_sample *sample, uint32_t i)
 {
-  size_t index = (size_t)arm * sample->bin_count + bin;
-  return (const hak_cell *)(const void *)((const char *)sample->cells + index * sample->cell_stride);
+  return (const hak_trial *)(const void *)((const char *)sample->trials + (size_t)i * sample->trial_stride);
 }
 
-/* The tables to publish. Prefilled with what is in force. */
+static inline const hak_cell *hak_sample_cell(const hak_sample *sample, uint32_t i)
+{
+  return (const hak_cell *)(const void *)((const char *)sample->cells + (size_t)i * sample->cell_stride);
+}
+
+/* How an arm stands, for the report. Scores and ratings in thousandths: what costs exactly as much as the baseline scores 1000. */
+typedef struct hak_standing {
+  uint64_t games, wins, losses, draws; /* decided comparisons with another arm */
+  uint64_t trials;                     /* measured blocks */
+  uint32_t score;                      /* mean; lower is better; 0 while there is none */
+  uint32_t spread;                     /* standard deviation */
+  uint32_t rating;                     /* ELO, or 0 */
+  uint32_t state;                      /* enum hak_arm_state */
+} hak_standing;
+
+enum hak_arm_state { HAK_ARM_IDLE = 0, HAK_ARM_ACTIVE = 1, HAK_ARM_OUT = 2 };
+
+/* The tables to publish. Prefilled with what is in force, but no shares. */
 typedef struct hak_choice {
   uint32_t struct_size;
-  uint32_t bin_count;
-  uint8_t *arm; /* one for each bin, below host->arm_count */
+  uint32_t row_count;     /* HAK_ROWS of the core */
+  uint8_t *champion;      /* [row_count] arm, below arm_count */
+  uint8_t *challenger;    /* [row_count] arm, below arm_count */
+  uint16_t *share;        /* [row_count] of 65536 blocks, so many draw the challenger; 0: none */
+  uint8_t *reason;        /* [row_count] enum hak_reason, read where the champion is a new one */
+  hak_standing *standing; /* [arm_count] kept from call to call; zero at first */
+  uint32_t trials;        /* ask again after so many trials, if that is before the epoch's end; 0: measure nothing */
+  uint32_t seed;          /* of the draws */
 } hak_choice;
+
+/* Why a row got another champion, for the log of decisions. */
+enum hak_reason {
+  HAK_REASON_SET = 0, /* an option, the start, or a saved state */
+  HAK_REASON_BETTER,  /* the challenger proved better */
+  HAK_REASON_REVERT,  /* back to the baseline: the champion proved worse than it */
+  HAK_REASON_FAULTS   /* back to the baseline: too many page faults */
+};
 
 typedef struct hak_policy_ops {
   uint32_t struct_size;
+  uint32_t reserved; /* 0 */
   /*
-   * [epoch] Chooses the arm of every size bin. First called with epoch 0, before any block, then after every epoch, and once
-   * more with the same sample when `set` changed an option. An error, or an arm that does not exist, retires the policy: the
-   * first strategy is in force from then on, and one line says why.
+   * [epoch] Chooses the arms of every row. First called with epoch 0, before any block, then after every epoch, and once more
+   * with an empty sample when `set` changed an option. An error, or an arm that does not exist, retires the policy: the first
+   * strategy is in force from then on, and one line says why.
    */
   int32_t (*choose)(void *self, const hak_sample *sample, hak_choice *choice);
+
+  /* [exit] Optional: the last chance to save what was learned. */
+  void (*finish)(void *self);
+
+  /* [fork] Optional, in the child: it goes on with what was learned, but files are the parent's. */
+  void (*fork_child)(void *self);
 } hak_policy_ops;
 
 /* ---- the descriptor -------------------------------------------------------------------------------------------------- */
 
-enum hak_plugin_kind { HAK_BACKEND = 1, HAK_POLICY = 2 };
+enum hak_plugin_kind { HAK_BACKEND = 1, HAK_POLICY = 2, HAK_CACHE = 3, HAK_RECLAIM = 4 };
 
 typedef struct hak_plugin {
   uint32_t struct_size;
@@ -411,7 +609,7 @@ typedef struct hak_plugin {
   /* [slow] Needed when an option is HAK_LIVE: takes a new value. On an error the old one stays in force. */
   int32_t (*set)(void *self, uint32_t option, hak_value value);
 
-  const void *ops; /* hak_backend_ops or hak_policy_ops, by kind */
+  const void *ops; /* hak_backend_ops, hak_policy_ops, hak_cache_ops or hak_reclaim_ops, by kind */
 } hak_plugin;
 
 /* The name of the exported symbol. */

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* bits.h - ranges of bits in an array of words. Owns nothing; the caller holds the lock of the array. */
+/*
+ * bits.h - ranges of bits in maps. Owns nothing; the caller holds the lock of the maps.
+ *
+ * Maps that are used together lie together: word w of a map is at map[w * MAPS], and the next map begins one word further.
+ */
 #ifndef BITS_H
 #define BITS_H
 
@@ -7,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WORD = 64 }; /* bits in a word */
+enum {
+  WORD = 64, /* bits in a word */
+  MAPS = 3   /* maps that share an array */
+};
 
 /* The bits of word `w` that lie in [first, end). */
 static inline uint64_t word_mask(size_t w, size_t first, size_t end)
@@ -25,7 +32,7 @@ static inline uint64_t word_mask(size_t w, size_t first, size_t end)
 static inline void bits_set(uint64_t *map, size_t first, size_t end)
 {
   for (size_t w = first / WORD; w * WORD < end; w++) {
-    map[w] |= word_mask(w, first, end);
+    map[w * MAPS] |= word_mask(w, first, end);
   }
 }
 
@@ -35,8 +42,8 @@ static inline size_t bits_clear(uint64_t *map, size_t first, size_t end)
   size_t count = 0;
   for (size_t w = first / WORD; w * WORD < end; w++) {
     uint64_t mask = word_mask(w, first, end);
-    count += (size_t)__builtin_popcountll(map[w] & mask);
-    map[w] &= ~mask;
+    count += (size_t)__builtin_popcountll(map[w * MAPS] & mask);
+    map[w * MAPS] &= ~mask;
   }
   return count;
 }
@@ -49,13 +56,13 @@ static inline size_t bits_next(const uint64_t *map, size_t from, size_t limit, b
   }
   uint64_t flip = value ? 0 : UINT64_MAX;
   size_t w = from / WORD;
-  uint64_t word = (map[w] ^ flip) & (UINT64_MAX << from % WORD);
+  uint64_t word = (map[w * MAPS] ^ flip) & (UINT64_MAX << from % WORD);
   while (word == 0) {
     w++;
     if (w * WORD >= limit) {
       return limit;
     }
-    word = map[w] ^ flip;
+    word = map[w * MAPS] ^ flip;
   }
   size_t bit = w * WORD + (size_t)__builtin_ctzll(word);
   return bit < limit ? bit : limit;
@@ -65,7 +72,7 @@ static inline size_t bits_next(const uint64_t *map, size_t from, size_t limit, b
 static inline size_t bits_back(const uint64_t *map, size_t limit, size_t end)
 {
   for (size_t w = (end + WORD - 1) / WORD; w-- > limit / WORD;) {
-    uint64_t word = map[w] & word_mask(w, limit, end);
+    uint64_t word = map[w * MAPS] & word_mask(w, limit, end);
     if (word != 0) {
       return (w + 1) * WORD - (size_t)__builtin_clzll(word);
     }

@@ -2,21 +2,24 @@
 /*
  * extent.c - address space for page backends: where blocks of whole granules lie, and when their pages come and go.
  *
- * It owns arenas: large aligned stretches of address space, reserved without access and made writable from the bottom up, so
- * that a whole arena is two kernel mappings however its blocks come and go. A block is a run of 64 KiB granules, found in a
- * bitmap by address-ordered first fit. Its pages go back to the system when it is freed, its address space stays. Blocks too
- * large for an arena, and blocks that moved in order to grow, are mappings of their own. Nothing is recorded of those: what
- * lies in no arena is one.
+ * It owns arenas: large aligned stretches of address space, reserved without access and opened (made writable) as blocks need it.
+ * A block is a run of 64 KiB granules, found in a bitmap by address-ordered first fit. Its pages go back to the system when it
+ * is freed, its address space stays, and stays open. Blocks too large for an arena, and blocks that moved in order to grow, are
+ * mappings of their own. Nothing is recorded of those: what lies in no arena is one.
+ *
+ * A block may have a lead: address space in front of it that is never opened on its behalf, so that the block begins in the last
+ * granule of a huge page that cannot be one. Its first granule has small pages then, and only who touches more gets a huge page.
  *
  * pool->lock guards the arenas, their bitmaps and their order. Address space is reserved and made writable under it, and
  * given back without it: granules whose pages are being released stay taken until the kernel has answered, so that nobody
- * gets them in between. pool->late_lock guards the list of unmappings to try again, and is taken last.
+ * gets them in between. space.c maps and unmaps; its lock is taken last.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "bits.h"
 #include "extent.h"
+#include "space.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -31,8 +34,8 @@ enum {
   ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
   ARENA_STEP = 16,    /* an arena that cannot be reserved is tried again so many times smaller */
   LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
-  MOVES_LIVE = 1024,  /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
-  LATE = 32           /* unmappings remembered for another try */
+  LEADS = 8192,       /* no more than so many leads, for the same reason as with moves */
+  MOVES_LIVE = 1024   /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
 };
 
 #define ARENA_MIN ((size_t)4 << 20)
@@ -46,18 +49,21 @@ struct arena {
   char *base;            /* a multiple of EXTENT_HUGE */
   size_t granules;       /* a multiple of HUGE_GRANULES */
   size_t room;           /* granules that the bitmaps are large enough for */
-  size_t committed;      /* writable granules, from the base; a multiple of HUGE_GRANULES */
   size_t taken;          /* bits set in `used` */
+  size_t top;            /* no granule from here on is open */
+  size_t leads;          /* closed leads: each splits a kernel mapping */
   size_t lowest[ORDERS]; /* no free run of 1 << order granules or more starts below; what makes first fit fast */
+  uint64_t *open;        /* writable granules */
   uint64_t *used;        /* granules that are in a block, or being released */
   uint64_t *dirty;       /* free granules whose pages the system has not got back: they do not read as zero */
   struct arena *next;    /* in pool->unused */
 };
 
 struct extent_pool {
+  hak_purger purger; /* for blocks that come back one at a time; the first member, by which it finds the pool; constant */
   const hak_host *host;
   hak_lock lock;
-  hak_lock late_lock;
+  struct space space;    /* the address space around the arenas; has a lock of its own */
   struct arena **arenas; /* in the order of their addresses */
   size_t count, slots;   /* arenas, and how many the array has room for */
   size_t empty;          /* arenas without a taken granule */
@@ -66,25 +72,14 @@ struct extent_pool {
   size_t arena_now;      /* bytes to reserve next; atomic for readers without the lock */
   size_t arena_max;      /* bytes to reserve where nothing hinders it; constant */
   size_t unit;           /* of releases, in granules; constant */
+  size_t lead;           /* bytes of a lead; constant */
+  size_t leads;          /* of all arenas */
   bool advise;           /* ask for transparent huge pages; constant */
-  size_t late_count;
-  struct {
-    char *base;
-    size_t bytes;
-  } late[LATE];
 };
 
 static struct arena *arena_reserve(struct extent_pool *pool, size_t need);
 static void arena_detach(struct extent_pool *pool, struct arena *arena);
 static bool drop_empty(struct extent_pool *pool);
-static char *reserve(struct extent_pool *pool, size_t size, size_t align);
-static void unmap(struct extent_pool *pool, char *base, size_t size);
-static void unmap_late(struct extent_pool *pool);
-
-static size_t round_up(size_t value, size_t multiple)
-{
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 static void uncount(const struct extent_pool *pool, uint32_t counter, uint64_t amount)
 {
@@ -137,27 +132,42 @@ static size_t arena_fit(struct arena *arena, size_t count, size_t align)
   return first;
 }
 
-/* Makes the granules below `end` writable, and some more for the next blocks. */
-static bool arena_commit(struct extent_pool *pool, struct arena *arena, size_t end)
+/* Makes granules writable. False when the system refuses. */
+static bool open_range(struct extent_pool *pool, struct arena *arena, size_t first, size_t end)
 {
-  if (end <= arena->committed) {
+  char *base = granule_address(arena, first);
+  if (hak_os_failed(pool->host->os->mprotect(base, (end - first) * HAK_GRANULE, PROT_READ | PROT_WRITE))) {
+    return false;
+  }
+  size_t before = bits_clear(arena->open, first, end);
+  bits_set(arena->open, first, end);
+  arena->top = end > arena->top ? end : arena->top;
+  hak_count(pool->host, EXTENT_MAPPED, (end - first - before) * HAK_GRANULE);
+  return true;
+}
+
+/*
+ * Makes granules writable that belong to a block. Without a lead in front of it: whole huge pages, and some more at the top for the
+ * next blocks, which saves system calls and keeps an arena at two kernel mappings.
+ */
+static bool arena_open(struct extent_pool *pool, struct arena *arena, size_t first, size_t end, bool lead)
+{
+  size_t from = bits_next(arena->open, first, end, false);
+  if (from == end) {
     return true;
   }
-  const hak_os *os = pool->host->os;
-  char *base = granule_address(arena, arena->committed);
-  size_t missing = round_up(end - arena->committed, HUGE_GRANULES);
-  size_t ahead = round_up(arena->committed / 4, HUGE_GRANULES);
-  size_t rest = arena->granules - arena->committed;
-  size_t step = ahead < missing ? missing : ahead > rest ? rest : ahead;
-  if (hak_os_failed(os->mprotect(base, step * HAK_GRANULE, PROT_READ | PROT_WRITE))) {
-    step = missing;
-    if (hak_os_failed(os->mprotect(base, step * HAK_GRANULE, PROT_READ | PROT_WRITE))) {
-      return false;
-    }
+  if (lead) {
+    bool closed = first > 0 && bits_next(arena->open, first - 1, first, true) == first;
+    bool opened = open_range(pool, arena, first, end);
+    arena->leads += opened && closed;
+    pool->leads += opened && closed;
+    return opened;
   }
-  arena->committed += step;
-  hak_count(pool->host, EXTENT_MAPPED, step * HAK_GRANULE);
-  return true;
+  from = from / HUGE_GRANULES * HUGE_GRANULES;
+  size_t to = round_up(end, HUGE_GRANULES);
+  size_t ahead = pool->lead == 0 && to > arena->top ? round_up(arena->top / 4, HUGE_GRANULES) : 0;
+  ahead = ahead > arena->granules - to ? arena->granules - to : ahead;
+  return open_range(pool, arena, from, to + ahead) || (ahead > 0 && open_range(pool, arena, from, to));
 }
 
 /* Takes free granules; returns how many of them do not read as zero. */
@@ -219,9 +229,10 @@ static struct arena *arena_of(const struct extent_pool *pool, const char *addres
   return i < pool->count && pool->arenas[i]->base <= address ? pool->arenas[i] : NULL;
 }
 
-/* A block of `count` granules from the lowest arena that has room, or from a new one. Under pool->lock. */
-static hak_block arena_alloc(struct extent_pool *pool, size_t count, size_t align)
+/* A block of `count` granules, behind `lead` granules, from the lowest arena that has room, or from a new one. Under pool->lock. */
+static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count, size_t align)
 {
+  size_t all = lead + count;
   struct arena *found = NULL;
   size_t first = 0;
   bool refused = false, full = true;
@@ -231,56 +242,55 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t count, size_t alig
     if (full) {
       pool->low = granule_address(arena, arena->granules);
     }
-    if (arena->lowest[order_of(count)] == arena->granules) {
+    if (arena->lowest[order_of(all)] == arena->granules) {
       continue;
     }
-    first = arena_fit(arena, count, align);
+    first = arena_fit(arena, all, align);
     if (first < arena->granules) {
-      found = arena_commit(pool, arena, first + count) ? arena : NULL;
+      found = arena_open(pool, arena, first + lead, first + all, lead != 0) ? arena : NULL;
       refused = found == NULL;
     }
   }
-  if (found == NULL && !refused) { /* where committing is refused, another arena would not help */
+  if (found == NULL && !refused) { /* where opening is refused, another arena would not help */
     size_t margin = align > EXTENT_HUGE ? align : 0;
-    found = arena_reserve(pool, count * HAK_GRANULE + margin);
+    found = arena_reserve(pool, all * HAK_GRANULE + margin);
     if (found != NULL) {
-      first = arena_fit(found, count, align);
-      found = arena_commit(pool, found, first + count) ? found : NULL;
+      first = arena_fit(found, all, align);
+      found = arena_open(pool, found, first + lead, first + all, lead != 0) ? found : NULL;
     }
   }
   if (found == NULL) {
     return HAK_NO_BLOCK;
   }
-  bool zeroed = arena_take(pool, found, first, first + count) == 0;
-  return hak_block_make(granule_address(found, first), count * HAK_GRANULE, zeroed ? HAK_ZEROED : 0);
+  bool zeroed = arena_take(pool, found, first, first + all) == 0;
+  return hak_block_make(granule_address(found, first + lead), count * HAK_GRANULE, zeroed ? HAK_ZEROED : 0);
 }
 
 /* Writable address space that belongs to no arena. */
-static char *own_map(struct extent_pool *pool, size_t size, size_t align)
+static char *own_map(struct extent_pool *pool, size_t lead, size_t size, size_t align)
 {
   const hak_os *os = pool->host->os;
-  char *base = reserve(pool, size, align);
+  char *base = space_reserve(&pool->space, lead + size, align);
   if (base == NULL) {
     return NULL;
   }
-  if (hak_os_failed(os->mprotect(base, size, PROT_READ | PROT_WRITE))) {
-    unmap(pool, base, size);
+  if (hak_os_failed(os->mprotect(base + lead, size, PROT_READ | PROT_WRITE))) {
+    space_unmap(&pool->space, base, lead + size);
     return NULL;
   }
   if (pool->advise) {
-    os->madvise(base, size, MADV_HUGEPAGE);
+    os->madvise(base, lead + size, MADV_HUGEPAGE);
   }
-  return base;
+  return base + lead;
 }
 
 /* A block that is a mapping of its own. */
-static hak_block own_alloc(struct extent_pool *pool, size_t size, size_t align)
+static hak_block own_alloc(struct extent_pool *pool, size_t lead, size_t size, size_t align)
 {
-  size = round_up(size, pool->unit * HAK_GRANULE);
-  unmap_late(pool);
-  char *base = own_map(pool, size, align);
+  space_retry(&pool->space);
+  char *base = own_map(pool, lead, size, align);
   if (base == NULL && drop_empty(pool)) { /* address space may be limited */
-    base = own_map(pool, size, align);
+    base = own_map(pool, lead, size, align);
   }
   if (base == NULL) {
     return HAK_NO_BLOCK;
@@ -289,119 +299,180 @@ static hak_block own_alloc(struct extent_pool *pool, size_t size, size_t align)
   return hak_block_make(base, size, HAK_ZEROED);
 }
 
-hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
+/* The lead of a block, in bytes. Only blocks with one are so large and begin where they do: others are aligned, or smaller. */
+static size_t lead_of(const struct extent_pool *pool, const void *base, size_t capacity)
 {
-  if (size > SIZE_LIMIT || align > SIZE_LIMIT) {
-    return HAK_NO_BLOCK;
-  }
+  bool has = pool->lead != 0 && capacity >= EXTENT_LEAD_MIN && (uintptr_t)base % EXTENT_HUGE == pool->lead;
+  return has ? pool->lead : 0;
+}
+
+static hak_block block_alloc(struct extent_pool *pool, size_t lead, size_t size, size_t align)
+{
   size_t margin = align > EXTENT_HUGE ? align : 0; /* arenas are aligned to huge pages only */
-  if (size + margin > __atomic_load_n(&pool->arena_now, __ATOMIC_RELAXED) / ARENA_DIVISOR) {
-    return own_alloc(pool, size, align);
+  if (lead + size + margin > __atomic_load_n(&pool->arena_now, __ATOMIC_RELAXED) / ARENA_DIVISOR) {
+    return own_alloc(pool, lead, round_up(size, lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE), align);
   }
   hak_lock_acquire(pool->host, &pool->lock);
-  hak_block block = arena_alloc(pool, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
+  hak_block block = arena_alloc(pool, lead / HAK_GRANULE, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
   hak_lock_release(pool->host, &pool->lock);
   return block;
 }
 
-/* Releases the pages of taken granules; true when the system refuses. Called without pool->lock. */
-static bool purge(const struct extent_pool *pool, const struct arena *arena, size_t first, size_t end)
+hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
 {
-  size_t bytes = (end - first) * HAK_GRANULE;
-  bool refused = hak_os_failed(pool->host->os->madvise(granule_address(arena, first), bytes, MADV_DONTNEED));
-  hak_count(pool->host, EXTENT_RELEASES, 1);
-  hak_count(pool->host, EXTENT_UNRELEASED, refused ? bytes : 0);
-  return refused;
+  return size > SIZE_LIMIT || align > SIZE_LIMIT ? HAK_NO_BLOCK : block_alloc(pool, 0, size, align);
+}
+
+hak_block extent_alloc_lead(struct extent_pool *pool, size_t size)
+{
+  if (size > SIZE_LIMIT || size < EXTENT_LEAD_MIN || pool->lead == 0 ||
+      __atomic_load_n(&pool->leads, __ATOMIC_RELAXED) >= LEADS) {
+    return HAK_NO_BLOCK;
+  }
+  return block_alloc(pool, pool->lead, size, EXTENT_HUGE);
+}
+
+/* ---- giving back ----------------------------------------------------------------------------------------------------- */
+
+/* The purger of a pool: one call for each span. */
+static uint64_t purge_each(const hak_purger *purger, const struct iovec *spans, uint32_t count)
+{
+  const struct extent_pool *pool = (const struct extent_pool *)(const void *)purger;
+  uint64_t kept = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    long result = pool->host->os->madvise(spans[i].iov_base, spans[i].iov_len, MADV_DONTNEED);
+    kept |= (uint64_t)hak_os_failed(result) << i;
+  }
+  return kept;
+}
+
+/* Releases the pages of spans of taken granules and frees them. Drops pool->lock meanwhile. Returns what the purger does. */
+static uint64_t purge(struct extent_pool *pool, const hak_purger *purger, const struct iovec *spans, uint32_t count)
+{
+  hak_lock_release(pool->host, &pool->lock);
+  uint64_t kept = purger->purge(purger, spans, count);
+  hak_lock_acquire(pool->host, &pool->lock);
+  hak_count(pool->host, EXTENT_RELEASES, count);
+  for (uint32_t i = 0; i < count; i++) {
+    struct arena *arena = arena_of(pool, spans[i].iov_base);
+    size_t first = granule_index(arena, spans[i].iov_base);
+    bool dirty = (kept >> i & 1) != 0;
+    arena_put(pool, arena, first, first + spans[i].iov_len / HAK_GRANULE, dirty);
+    hak_count(pool->host, EXTENT_UNRELEASED, dirty ? spans[i].iov_len : 0);
+  }
+  return kept;
 }
 
 /*
- * Releases the pages of taken granules and frees them. Where the unit is larger than a granule, what shares a unit with a
- * live block keeps its pages, and what was free beside [first, end) goes with it. Called with pool->lock, returns without.
+ * Purges the spans that have been claimed. An arena that is empty now is unmapped when another one is empty. Uses up `spans`.
+ * Called with pool->lock, which is dropped meanwhile.
  */
-static void give_back(struct extent_pool *pool, struct arena *arena, size_t first, size_t end)
+static void give_back(struct extent_pool *pool, const hak_purger *purger, struct iovec *spans, uint32_t count)
 {
-  const hak_host *host = pool->host;
-  size_t from = first / pool->unit * pool->unit;
-  size_t to = round_up(end, pool->unit);
-  from += arena_free(arena, from, first) ? 0 : pool->unit;
-  to -= arena_free(arena, end, to) ? 0 : pool->unit;
-  if (from >= to) {
-    arena_put(pool, arena, first, end, true);
-    hak_lock_release(host, &pool->lock);
+  if (count == 0) {
     return;
   }
-  if (from > first) {
-    arena_put(pool, arena, first, from, true);
-  } else if (from < first) {
-    arena_take(pool, arena, from, first);
+  (void)purge(pool, purger, spans, count);
+  uint32_t surplus = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    struct arena *arena = arena_of(pool, spans[i].iov_base);
+    if (arena != NULL && arena->taken == 0 && pool->empty > 1) { /* NULL: unmapped on account of an earlier span */
+      spans[surplus++] = (struct iovec){arena->base, arena->granules * HAK_GRANULE};
+      arena_detach(pool, arena);
+    }
   }
-  if (to < end) {
-    arena_put(pool, arena, to, end, true);
-  } else if (to > end) {
-    arena_take(pool, arena, end, to);
+  if (surplus == 0) {
+    return;
   }
-  hak_lock_release(host, &pool->lock);
+  hak_lock_release(pool->host, &pool->lock);
+  for (uint32_t i = 0; i < surplus; i++) {
+    space_unmap(&pool->space, spans[i].iov_base, spans[i].iov_len);
+  }
+  hak_lock_acquire(pool->host, &pool->lock);
+}
 
-  bool refused = purge(pool, arena, from, to);
-  hak_lock_acquire(host, &pool->lock);
-  arena_put(pool, arena, from, to, refused);
-  char *base = arena->base;
-  size_t surplus = 0;
-  if (arena->taken == 0 && pool->empty > 1) {
-    surplus = arena->granules * HAK_GRANULE;
-    arena_detach(pool, arena);
+/*
+ * Turns the granules [*first, *end) of a block into whole units to purge, all of them taken. Where the unit is larger than a
+ * granule, what shares a unit with a live block is freed with its pages, and what was free beside the block goes with it.
+ * False when no unit is left. Under pool->lock.
+ */
+static bool claim(struct extent_pool *pool, struct arena *arena, size_t *first, size_t *end)
+{
+  size_t from = *first / pool->unit * pool->unit;
+  size_t to = round_up(*end, pool->unit);
+  from += arena_free(arena, from, *first) ? 0 : pool->unit;
+  to -= arena_free(arena, *end, to) ? 0 : pool->unit;
+  if (from >= to) {
+    arena_put(pool, arena, *first, *end, true);
+    return false;
   }
-  hak_lock_release(host, &pool->lock);
-  if (surplus != 0) {
-    unmap(pool, base, surplus);
+  if (from > *first) {
+    arena_put(pool, arena, *first, from, true);
+  } else if (from < *first) {
+    arena_take(pool, arena, from, *first);
   }
+  if (to < *end) {
+    arena_put(pool, arena, to, *end, true);
+  } else if (to > *end) {
+    arena_take(pool, arena, *end, to);
+  }
+  *first = from;
+  *end = to;
+  return true;
+}
+
+/* Unmaps a block that is a mapping of its own. Called without pool->lock. */
+static void own_free(struct extent_pool *pool, char *base, size_t capacity)
+{
+  size_t lead = lead_of(pool, base, capacity);
+  uncount(pool, EXTENT_MAPPED, capacity);
+  uncount(pool, EXTENT_OWN, 1);
+  hak_count(pool->host, EXTENT_RELEASES, 1);
+  space_unmap(&pool->space, base - lead, lead + capacity);
+}
+
+void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
+{
+  struct iovec spans[HAK_PURGE_SPANS];
+  uint32_t count = 0;
+  hak_lock_acquire(pool->host, &pool->lock);
+  for (const hak_range *range = chain; range != NULL; range = range->next) {
+    struct arena *arena = arena_of(pool, range->base);
+    if (arena == NULL) {
+      hak_lock_release(pool->host, &pool->lock);
+      own_free(pool, range->base, range->capacity);
+      hak_lock_acquire(pool->host, &pool->lock);
+      continue;
+    }
+    size_t first = granule_index(arena, (char *)range->base - lead_of(pool, range->base, range->capacity));
+    size_t end = granule_index(arena, range->base) + range->capacity / HAK_GRANULE;
+    if (!claim(pool, arena, &first, &end)) {
+      continue;
+    }
+    char *base = granule_address(arena, first);
+    size_t bytes = (end - first) * HAK_GRANULE;
+    /* A span stays within its arena, although the next arena may follow immediately. */
+    if (count > 0 && first > 0 && (char *)spans[count - 1].iov_base + spans[count - 1].iov_len == base) {
+      spans[count - 1].iov_len += bytes;
+      continue;
+    }
+    if (count == HAK_PURGE_SPANS) {
+      give_back(pool, purger, spans, count);
+      count = 0;
+    }
+    spans[count++] = (struct iovec){base, bytes};
+  }
+  give_back(pool, purger, spans, count);
+  hak_lock_release(pool->host, &pool->lock);
 }
 
 void extent_free(struct extent_pool *pool, void *base, size_t capacity)
 {
-  hak_lock_acquire(pool->host, &pool->lock);
-  struct arena *arena = arena_of(pool, base);
-  if (arena != NULL) {
-    size_t first = granule_index(arena, base);
-    give_back(pool, arena, first, first + capacity / HAK_GRANULE);
-    return;
-  }
-  hak_lock_release(pool->host, &pool->lock);
-  uncount(pool, EXTENT_MAPPED, capacity);
-  uncount(pool, EXTENT_OWN, 1);
-  hak_count(pool->host, EXTENT_RELEASES, 1);
-  unmap(pool, base, capacity);
+  const hak_range range = {.base = base, .capacity = capacity};
+  extent_free_many(pool, &range, &pool->purger);
 }
 
 /* ---- resizing -------------------------------------------------------------------------------------------------------- */
-
-/*
- * Moves the pages of [from, from + old) to new address space, `size` bytes at a multiple of `align`. NULL when the system
- * refuses; the pages are then where they were.
- */
-static char *remap(struct extent_pool *pool, char *from, size_t old, size_t size, size_t align, int flags)
-{
-  const hak_os *os = pool->host->os;
-  char *target = reserve(pool, size, align);
-  if (target == NULL) {
-    return NULL;
-  }
-  long result = os->mremap(from, old, size, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
-  if (!hak_os_failed(result)) {
-    return target;
-  }
-  /*
-   * The kernel may have unmapped the target before it refused, and another thread may have mapped something there since. So
-   * the target is ours only if it can be taken again, or if nothing has been unmapped: after EFAULT something has.
-   */
-  long again = os->mmap(target, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-  if (!hak_os_failed(again)) {
-    unmap(pool, (char *)again, size);
-  } else if (again == -EEXIST && result != -EFAULT) {
-    unmap(pool, target, size);
-  }
-  return NULL;
-}
 
 /*
  * Whether the pages of a block may be moved out of its arena. Not when the program has split the kernel mapping under the
@@ -432,22 +503,23 @@ static bool movable(const struct extent_pool *pool, const struct arena *arena, c
  */
 static hak_block move_out(struct extent_pool *pool, char *base, size_t capacity, size_t size, size_t align)
 {
-  char *between = remap(pool, base, capacity, capacity, align, MREMAP_DONTUNMAP);
+  size_t lead = lead_of(pool, base, capacity);
+  char *between = space_move(&pool->space, base, capacity, lead, capacity, align, MREMAP_DONTUNMAP);
   if (between == NULL) {
     return HAK_NO_BLOCK;
   }
-  char *target = remap(pool, between, capacity, size, align, 0);
+  char *target = space_move(&pool->space, between, capacity, lead, size, align, 0);
   if (target == NULL) {
     memcpy(base, between, capacity);
-    unmap(pool, between, capacity);
+    space_unmap(&pool->space, between - lead, lead + capacity);
     return HAK_NO_BLOCK;
+  }
+  if (lead != 0) {
+    space_unmap(&pool->space, between - lead, lead);
   }
   extent_adopt(pool, size);
   hak_count(pool->host, EXTENT_MOVES, 1);
-  hak_lock_acquire(pool->host, &pool->lock);
-  struct arena *arena = arena_of(pool, base);
-  size_t first = granule_index(arena, base);
-  give_back(pool, arena, first, first + capacity / HAK_GRANULE);
+  extent_free(pool, base, capacity);
   return hak_block_make(target, size, HAK_ZEROED);
 }
 
@@ -455,7 +527,8 @@ static hak_block move_out(struct extent_pool *pool, char *base, size_t capacity,
 static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacity, size_t size, size_t align)
 {
   const hak_os *os = pool->host->os;
-  size = round_up(size, pool->unit * HAK_GRANULE);
+  size_t lead = lead_of(pool, base, capacity);
+  size = round_up(size, lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE);
   if (size <= capacity) {
     if (size < capacity && !hak_os_failed(os->munmap(base + size, capacity - size))) {
       uncount(pool, EXTENT_MAPPED, capacity - size);
@@ -469,10 +542,14 @@ static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacit
     return HAK_NO_BLOCK;
   }
   if (hak_os_failed(extended)) {
-    base = remap(pool, base, capacity, size, align, 0);
-    if (base == NULL) {
+    char *target = space_move(&pool->space, base, capacity, lead, size, align, 0);
+    if (target == NULL) {
       return HAK_NO_BLOCK;
     }
+    if (lead != 0) {
+      space_unmap(&pool->space, base - lead, lead);
+    }
+    base = target;
     hak_count(pool->host, EXTENT_MOVES, 1);
   }
   hak_count(pool->host, EXTENT_MAPPED, size - capacity);
@@ -481,7 +558,8 @@ static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacit
 
 hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, size_t size, size_t align)
 {
-  if (size > SIZE_LIMIT) {
+  size_t lead = lead_of(pool, base, capacity);
+  if (size > SIZE_LIMIT || (lead != 0 && size < EXTENT_LEAD_MIN)) { /* a block with a lead must be recognised by its size */
     return HAK_NO_BLOCK;
   }
   hak_lock_acquire(pool->host, &pool->lock);
@@ -494,22 +572,24 @@ hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, s
   size_t old_end = granule_index(arena, base) + capacity / HAK_GRANULE;
   size_t new_end = granule_index(arena, base) + grown / HAK_GRANULE;
   if (new_end < old_end) {
-    give_back(pool, arena, new_end, old_end);
+    hak_lock_release(pool->host, &pool->lock);
+    extent_free(pool, (char *)base + grown, capacity - grown);
     return hak_block_make(base, grown, 0);
   }
   hak_block block = HAK_NO_BLOCK;
   bool move = false;
   if (new_end == old_end) {
     block = hak_block_make(base, capacity, 0);
-  } else if ((uintptr_t)base % align == 0 && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
-             arena_commit(pool, arena, new_end)) {
+  } else if (((uintptr_t)base - lead) % align == 0 && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
+             arena_open(pool, arena, old_end, new_end, lead != 0)) {
     block = hak_block_make(base, grown, arena_take(pool, arena, old_end, new_end) == 0 ? HAK_ZEROED : 0);
   } else {
     move = capacity >= MOVE_MIN && __atomic_load_n(&pool->host->counters[EXTENT_OWN], __ATOMIC_RELAXED) < MOVES_LIVE &&
            movable(pool, arena, base, capacity);
   }
   hak_lock_release(pool->host, &pool->lock);
-  return move ? move_out(pool, base, capacity, round_up(size, pool->unit * HAK_GRANULE), align) : block;
+  size_t whole = lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE;
+  return move ? move_out(pool, base, capacity, round_up(size, whole), align) : block;
 }
 
 bool extent_in_arena(struct extent_pool *pool, const void *base)
@@ -526,71 +606,7 @@ void extent_adopt(struct extent_pool *pool, size_t bytes)
   hak_count(pool->host, EXTENT_OWN, 1);
 }
 
-/* ---- address space --------------------------------------------------------------------------------------------------- */
-
-/* Address space without access, aligned; NULL when there is none. */
-static char *reserve(struct extent_pool *pool, size_t size, size_t align)
-{
-  const hak_os *os = pool->host->os;
-  long at = os->mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (hak_os_failed(at)) {
-    return NULL;
-  }
-  if ((uintptr_t)at % align != 0) { /* rarely: the kernel lays mappings side by side */
-    unmap(pool, (char *)at, size);
-    size_t slack = align - pool->host->page_size;
-    at = os->mmap(NULL, size + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (hak_os_failed(at)) {
-      return NULL;
-    }
-    size_t head = round_up((uintptr_t)at, align) - (uintptr_t)at;
-    if (head > 0) {
-      unmap(pool, (char *)at, head);
-    }
-    at += (long)head;
-    if (head < slack) {
-      unmap(pool, (char *)at + size, slack - head);
-    }
-  }
-  return (char *)at;
-}
-
-/*
- * Unmaps address space. That can fail: at the limit of kernel mappings, one that would have to be split stays. Its pages go
- * back all the same, and it is tried again later.
- */
-static void unmap(struct extent_pool *pool, char *base, size_t size)
-{
-  const hak_host *host = pool->host;
-  if (!hak_os_failed(host->os->munmap(base, size))) {
-    return;
-  }
-  host->os->madvise(base, size, MADV_DONTNEED);
-  hak_count(host, EXTENT_UNRELEASED, size);
-  hak_lock_acquire(host, &pool->late_lock);
-  if (pool->late_count < LATE) {
-    pool->late[pool->late_count].base = base;
-    pool->late[pool->late_count].bytes = size;
-    __atomic_store_n(&pool->late_count, pool->late_count + 1, __ATOMIC_RELAXED);
-  }
-  hak_lock_release(host, &pool->late_lock);
-}
-
-static void unmap_late(struct extent_pool *pool)
-{
-  const hak_host *host = pool->host;
-  if (__atomic_load_n(&pool->late_count, __ATOMIC_RELAXED) == 0) {
-    return;
-  }
-  hak_lock_acquire(host, &pool->late_lock);
-  for (size_t i = pool->late_count; i-- > 0;) {
-    if (!hak_os_failed(host->os->munmap(pool->late[i].base, pool->late[i].bytes))) {
-      pool->late[i] = pool->late[pool->late_count - 1];
-      __atomic_store_n(&pool->late_count, pool->late_count - 1, __ATOMIC_RELAXED);
-    }
-  }
-  hak_lock_release(host, &pool->late_lock);
-}
+/* ---- arenas come and go ---------------------------------------------------------------------------------------------- */
 
 /* Makes room for one more arena in the array. Under pool->lock. */
 static bool arena_slot(struct extent_pool *pool)
@@ -622,11 +638,12 @@ static struct arena *arena_record(struct extent_pool *pool, size_t granules)
     }
   }
   size_t words = round_up(granules, WORD) / WORD;
-  struct arena *arena = pool->host->meta_alloc(pool->host, sizeof(*arena) + 2 * words * sizeof(uint64_t), 64);
+  struct arena *arena = pool->host->meta_alloc(pool->host, sizeof(*arena) + MAPS * words * sizeof(uint64_t), 64);
   if (arena != NULL) {
     arena->room = words * WORD;
-    arena->used = (uint64_t *)(arena + 1);
-    arena->dirty = arena->used + words;
+    arena->open = (uint64_t *)(arena + 1);
+    arena->used = arena->open + 1;
+    arena->dirty = arena->used + 1;
   }
   return arena;
 }
@@ -634,27 +651,28 @@ static struct arena *arena_record(struct extent_pool *pool, size_t granules)
 /* A new arena with room for at least `need` bytes, smaller than wished for where address space is scarce. Under pool->lock. */
 static struct arena *arena_reserve(struct extent_pool *pool, size_t need)
 {
-  unmap_late(pool);
+  space_retry(&pool->space);
   need = round_up(need, EXTENT_HUGE);
   size_t size = pool->arena_now > need ? pool->arena_now : need;
-  char *base = reserve(pool, size, EXTENT_HUGE);
+  char *base = space_reserve(&pool->space, size, EXTENT_HUGE);
   while (base == NULL && size > need) {
     size = round_up(size / ARENA_STEP, EXTENT_HUGE);
     size = size > need ? size : need;
-    base = reserve(pool, size, EXTENT_HUGE);
+    base = space_reserve(&pool->space, size, EXTENT_HUGE);
   }
   if (base == NULL) {
     return NULL;
   }
   struct arena *arena = arena_slot(pool) ? arena_record(pool, size / HAK_GRANULE) : NULL;
   if (arena == NULL) {
-    unmap(pool, base, size);
+    space_unmap(&pool->space, base, size);
     return NULL;
   }
   arena->base = base;
   arena->granules = size / HAK_GRANULE;
-  arena->committed = 0;
   arena->taken = 0;
+  arena->top = 0;
+  arena->leads = 0;
   memset(arena->lowest, 0, sizeof arena->lowest);
 
   size_t i = arena_above(pool, base);
@@ -680,7 +698,8 @@ static void arena_detach(struct extent_pool *pool, struct arena *arena)
   pool->empty--;
   memmove(&pool->arenas[i], &pool->arenas[i + 1], (pool->count - i) * sizeof(*pool->arenas));
   uncount(pool, EXTENT_RETAINED, bits_clear(arena->dirty, 0, arena->granules) * HAK_GRANULE);
-  uncount(pool, EXTENT_MAPPED, arena->committed * HAK_GRANULE);
+  uncount(pool, EXTENT_MAPPED, bits_clear(arena->open, 0, arena->granules) * HAK_GRANULE);
+  pool->leads -= arena->leads;
   uncount(pool, EXTENT_RESERVED, arena->granules * HAK_GRANULE);
   hak_count(pool->host, EXTENT_RELEASES, 1);
   arena->next = pool->unused;
@@ -702,7 +721,7 @@ static bool drop_empty(struct extent_pool *pool)
     size_t size = arena->granules * HAK_GRANULE;
     arena_detach(pool, arena);
     hak_lock_release(pool->host, &pool->lock);
-    unmap(pool, base, size);
+    space_unmap(&pool->space, base, size);
     any = true;
     hak_lock_acquire(pool->host, &pool->lock);
   }
@@ -734,17 +753,16 @@ size_t extent_trim(struct extent_pool *pool)
 {
   const hak_host *host = pool->host;
   size_t released = 0;
-  unmap_late(pool);
+  space_retry(&pool->space);
   hak_lock_acquire(host, &pool->lock);
-  for (size_t i = 0; i < pool->count; i = arena_above(pool, pool->arenas[i]->base) + 1) {
+  const char *from = NULL; /* arenas come and go while the lock is dropped: an address keeps the place */
+  for (size_t i = 0; (i = arena_above(pool, from)) < pool->count;) {
     struct arena *arena = pool->arenas[i];
+    from = granule_address(arena, arena->granules);
     for (size_t first = 0, end = 0; dirty_units(arena, pool->unit, &first, &end); first = end) {
       size_t dirty = arena_take(pool, arena, first, end);
-      hak_lock_release(host, &pool->lock);
-      bool refused = purge(pool, arena, first, end);
-      released += refused ? 0 : dirty * HAK_GRANULE;
-      hak_lock_acquire(host, &pool->lock);
-      arena_put(pool, arena, first, end, refused);
+      const struct iovec span = {granule_address(arena, first), (end - first) * HAK_GRANULE};
+      released += purge(pool, &pool->purger, &span, 1) == 0 ? dirty * HAK_GRANULE : 0;
     }
   }
   hak_lock_release(host, &pool->lock);
@@ -763,32 +781,43 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   }
   size_t arena = setup->arena;
   struct rlimit limit;
-  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur / LIMIT_SHARE < arena) {
+  bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  if (limited && limit.rlim_cur / LIMIT_SHARE < arena) {
     arena = limit.rlim_cur / LIMIT_SHARE > ARENA_MIN ? limit.rlim_cur / LIMIT_SHARE : ARENA_MIN;
   }
+  pool->purger.purge = purge_each;
   pool->host = host;
+  pool->space.host = host;
   pool->arena_max = round_up(arena, EXTENT_HUGE);
   pool->arena_now = pool->arena_max;
   pool->unit = setup->unit / HAK_GRANULE;
+  pool->lead = limited ? 0 : setup->lead; /* leads are address space */
   pool->advise = setup->advise;
   return pool;
+}
+
+void extent_warm(struct extent_pool *pool)
+{
+  hak_lock_acquire(pool->host, &pool->lock);
+  (void)arena_reserve(pool, 0); /* if it fails, the first request will try again */
+  hak_lock_release(pool->host, &pool->lock);
 }
 
 void extent_fork_prepare(struct extent_pool *pool)
 {
   hak_lock_acquire(pool->host, &pool->lock);
-  hak_lock_acquire(pool->host, &pool->late_lock);
+  hak_lock_acquire(pool->host, &pool->space.lock);
 }
 
 void extent_fork_parent(struct extent_pool *pool)
 {
-  hak_lock_release(pool->host, &pool->late_lock);
+  hak_lock_release(pool->host, &pool->space.lock);
   hak_lock_release(pool->host, &pool->lock);
 }
 
 /* What other threads were just releasing stays taken in the child, like every block that was in their hands. */
 void extent_fork_child(struct extent_pool *pool)
 {
-  pool->late_lock.word = 0;
+  pool->space.lock.word = 0;
   pool->lock.word = 0;
 }

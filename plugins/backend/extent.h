@@ -12,6 +12,8 @@
 
 #define EXTENT_HUGE ((size_t)2 << 20) /* bytes of a transparent huge page; arenas start and grow at multiples of it */
 
+#define EXTENT_LEAD_MIN (EXTENT_HUGE / 2 + HAK_GRANULE) /* bytes of the smallest block with a lead */
+
 /* The first counters of a backend that keeps a pool; its table starts with EXTENT_COUNTER_ROWS. */
 enum extent_counter {
   EXTENT_MAPPED,
@@ -30,16 +32,18 @@ enum extent_counter {
       {"retained", HAK_GAUGE, HAK_SUM_RETAINED, "bytes", "free, with pages that the system has not got back"},                 \
       {"own_mappings", HAK_GAUGE, HAK_SUM_NONE, "", "live blocks that are mappings of their own"},                             \
       {"moves", HAK_COUNTER, HAK_SUM_NONE, "", "blocks that grew by moving their pages, not copying"},                         \
-      {"releases", HAK_COUNTER, HAK_SUM_NONE, "calls", "system calls that gave pages back"},                                   \
+      {"releases", HAK_COUNTER, HAK_SUM_NONE, "spans", "stretches of pages, and mappings, given back to the system"},          \
   {                                                                                                                            \
-    "unreleased", HAK_COUNTER, HAK_SUM_NONE, "bytes", "pages that the system refused to take back when asked"                  \
+    "unreleased", HAK_COUNTER, HAK_SUM_NONE, "bytes", "pages that the system kept when asked to take them back"                \
   }
 
 /* How a backend wants its memory. */
 struct extent_setup {
   size_t arena; /* bytes of address space to reserve at a time */
   size_t unit;  /* pages are released in whole units: HAK_GRANULE, or EXTENT_HUGE to keep huge pages whole */
-  bool advise;  /* ask for transparent huge pages */
+  size_t
+      lead; /* bytes that extent_alloc_lead leaves closed in front of a block: whole granules, less than EXTENT_HUGE; 0: no such blocks */
+  bool advise; /* ask for transparent huge pages */
 };
 
 struct extent_pool;
@@ -49,9 +53,19 @@ struct extent_pool;
 /* [load] A new pool, which counts in host->counters. NULL after logging one line. */
 struct extent_pool *extent_start(const hak_host *host, const struct extent_setup *setup);
 
+/* [load] Reserves the first arena now rather than in the first request. */
+void extent_warm(struct extent_pool *pool);
+
 /* [any] As in hak_backend_ops. The capacity is a multiple of HAK_GRANULE; that of an own mapping, of the unit. */
 hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align);
+/*
+ * [any] The same for at least EXTENT_LEAD_MIN bytes, with a lead: the block begins setup.lead bytes behind a multiple of EXTENT_HUGE.
+ * HAK_NO_BLOCK, too, when there are as many leads as kernel mappings allow, or none are used. In a pool with leads, blocks of
+ * that size without one are aligned to EXTENT_HUGE.
+ */
+hak_block extent_alloc_lead(struct extent_pool *pool, size_t size);
 void extent_free(struct extent_pool *pool, void *base, size_t capacity);
+void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger);
 
 /* [any] As in hak_backend_ops; a block that grows ends up at a multiple of `align`. */
 hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, size_t size, size_t align);

@@ -24,6 +24,8 @@
 #endif
 
 #define ALONE (EXTENT_HUGE / 2) /* blocks from this size on do not share a huge page */
+#define LEAD                                                                                                                   \
+  (EXTENT_HUGE - HAK_GRANULE) /* address space in front of them, which makes their first granule one of small pages */
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
@@ -96,22 +98,36 @@ static hak_block pool_alloc(struct hugepage *huge, size_t size)
   return HAK_NO_BLOCK;
 }
 
+/*
+ * The capacity of a block that has huge pages for itself: a granule of small pages, so that who touches the beginning only does not
+ * pay for a huge page, then huge pages, then small ones again, unless they would be more than half of a huge page.
+ */
+static size_t shape(size_t size)
+{
+  size_t body = size < EXTENT_LEAD_MIN ? EXTENT_LEAD_MIN - HAK_GRANULE : size - HAK_GRANULE;
+  size_t unit = body % EXTENT_HUGE > EXTENT_HUGE / 2 ? EXTENT_HUGE : HAK_GRANULE;
+  size_t rounded = (body + unit - 1) & ~(unit - 1);
+  return rounded < body || rounded > SIZE_MAX - HAK_GRANULE ? SIZE_MAX : rounded + HAK_GRANULE;
+}
+
 static hak_block hugepage_alloc(void *self, void **slot, size_t size, size_t align)
 {
   (void)slot;
   struct hugepage *huge = self;
+  hak_block block = HAK_NO_BLOCK;
   if (size >= ALONE) {
+    if (huge->mode == MODE_HUGETLB && align <= EXTENT_HUGE) {
+      block = pool_alloc(huge, round_to_huge(size));
+    } else if (align <= HAK_GRANULE) {
+      block = extent_alloc_lead(huge->pool, shape(size));
+    }
     size = round_to_huge(size);
     align = align < EXTENT_HUGE ? EXTENT_HUGE : align;
-    if (huge->mode == MODE_HUGETLB && align == EXTENT_HUGE) {
-      hak_block block = pool_alloc(huge, size);
-      if (block.base != NULL) {
-        return block;
-      }
-    }
   }
-  hak_block block = extent_alloc(huge->pool, size, align);
-  block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  if (block.base == NULL) {
+    block = extent_alloc(huge->pool, size, align);
+    block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  }
   return block;
 }
 
@@ -131,7 +147,7 @@ static hak_block hugepage_resize(void *self, void **slot, void *base, size_t cap
   }
   size_t align = HAK_GRANULE;
   if (size >= ALONE) {
-    size = round_to_huge(size);
+    size = (uintptr_t)base % EXTENT_HUGE != 0 ? shape(size) : round_to_huge(size);
     align = EXTENT_HUGE;
   }
   hak_block block = extent_resize(huge->pool, base, capacity, size, align);
@@ -163,6 +179,13 @@ static void hugepage_fork_child(void *self)
   extent_fork_child(huge->pool);
 }
 
+static void hugepage_free_many(void *self, void **slot, const hak_range *chain, const hak_purger *purger)
+{
+  (void)slot;
+  struct hugepage *huge = self;
+  extent_free_many(huge->pool, chain, purger);
+}
+
 static int32_t hugepage_start(const hak_host *host, const hak_value *values, void **self)
 {
   struct hugepage *huge = host->meta_alloc(host, sizeof(*huge), _Alignof(struct hugepage));
@@ -184,10 +207,14 @@ static int32_t hugepage_start(const hak_host *host, const hak_value *values, voi
     host->log(host, "mode = thp: transparent huge pages are switched off in the system; using plain pages");
   }
 
-  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .advise = advise};
+  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .lead = LEAD, .advise = advise};
   huge->pool = extent_start(host, &setup);
+  if (huge->pool == NULL) {
+    return HAK_NO_MEMORY;
+  }
+  extent_warm(huge->pool);
   *self = huge;
-  return huge->pool == NULL ? HAK_NO_MEMORY : HAK_OK;
+  return HAK_OK;
 }
 
 /* ---- what the core sees ---------------------------------------------------------------------------------------------- */
@@ -202,6 +229,7 @@ static const hak_backend_ops hugepage_ops = {
     .fork_prepare = hugepage_fork_prepare,
     .fork_parent = hugepage_fork_parent,
     .fork_child = hugepage_fork_child,
+    .free_many = hugepage_free_many,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {

@@ -33,7 +33,11 @@ static int32_t mmap_start(const hak_host *host, const hak_value *values, void **
 {
   const struct extent_setup setup = {.arena = values[MMAP_ARENA].size, .unit = HAK_GRANULE, .advise = false};
   *self = extent_start(host, &setup);
-  return *self == NULL ? HAK_NO_MEMORY : HAK_OK;
+  if (*self == NULL) {
+    return HAK_NO_MEMORY;
+  }
+  extent_warm(*self);
+  return HAK_OK;
 }
 
 static hak_block mmap_alloc(void *self, void **slot, size_t size, size_t align)
@@ -74,6 +78,12 @@ static void mmap_fork_child(void *self)
   extent_fork_child(self);
 }
 
+static void mmap_free_many(void *self, void **slot, const hak_range *chain, const hak_purger *purger)
+{
+  (void)slot;
+  extent_free_many(self, chain, purger);
+}
+
 /* ---- what the core sees ---------------------------------------------------------------------------------------------- */
 
 static const hak_backend_ops mmap_ops = {
@@ -86,6 +96,7 @@ static const hak_backend_ops mmap_ops = {
     .fork_prepare = mmap_fork_prepare,
     .fork_parent = mmap_fork_parent,
     .fork_child = mmap_fork_child,
+    .free_many = mmap_free_many,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {

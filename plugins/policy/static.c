@@ -30,7 +30,8 @@ static int32_t static_choose(void *self, const hak_sample *sample, hak_choice *c
 {
   (void)self;
   (void)sample;
-  memset(choice->arm, (int)__atomic_load_n(&fixed.arm, __ATOMIC_RELAXED), choice->bin_count);
+  memset(choice->champion, (int)__atomic_load_n(&fixed.arm, __ATOMIC_RELAXED), choice->row_count);
+  choice->trials = 0;
   return HAK_OK;
 }
 

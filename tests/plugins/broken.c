@@ -41,7 +41,7 @@ static int32_t broken_choose(void *self, const hak_sample *sample, hak_choice *c
   (void)self;
   (void)sample;
 #ifdef BAD_ARM
-  choice->arm[20] = 200;
+  choice->champion[20] = 200;
 #endif
   (void)choice;
 #ifdef BAD_CHOICE

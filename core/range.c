@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * range.c - owns the cache and the reclaim plugin in force, hakmem_root.held_bytes (atomic, at most core.cap), and the states CACHED and
+ * PENDING of a span: a plugin holds a range exactly while its span is in the plugin's state. Nothing here has a lock; the plugins have theirs.
+ *
+ * The page map entry of a block stays while it is held, so that reuse does not touch the map; the state tells a freed block from a
+ * live one.
+ */
+#include "range.h"
+
+#include <string.h>
+
+#include "epoch.h"
+#include "lock.h"
+#include "message.h"
+#include "os.h"
+#include "page.h"
+#include "route.h"
+#include "settings.h"
+
+enum { GRAIN = 4096 }; /* shares of a time are computed in these, to stay within 64 bits */
+
+#define PERIOD UINT64_C(50000000) /* ns between two looks at the age of what is held */
+
+static struct {
+  struct hak_cache_ops ops;
+  void *self;
+  struct hki_thread *inside; /* NULL: no cache */
+} cache;
+
+static struct {
+  struct hak_reclaim_ops ops;
+  void *self;
+  struct hki_thread *inside; /* NULL: no reclaim plugin */
+} reclaim;
+
+static uint64_t due; /* when to look at the age of what is held; 0: nothing has been held; atomic */
+
+/* ---- what plugins hold ----------------------------------------------------------------------------------------------- */
+
+/* Puts a range into a plugin's hands. False when core.cap forbids it. */
+static bool hold(hak_range *range, enum hki_span_state state)
+{
+  uint64_t before = HKI_LOAD(&hakmem_root.held_bytes);
+  do {
+    if (range->capacity + before > HKI_LOAD(&hki_settings.cap)) {
+      return false;
+    }
+  } while (!__atomic_compare_exchange_n(&hakmem_root.held_bytes, &before, before + range->capacity, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED));
+  if (HKI_LOAD(&due) == 0) {
+    HKI_STORE(&due, hki_os.coarse() + PERIOD);
+  }
+  __atomic_store_n(&hki_span_of(range)->state, (uint32_t)state, __ATOMIC_RELEASE);
+  return true;
+}
+
+/* Takes a range from a plugin. */
+static void unhold(hak_range *range, enum hki_span_state state, const struct hki_thread *inside)
+{
+  if (!hki_span_move(hki_span_of(range), state, HKI_SPAN_MOVING)) {
+    hki_die("plugin %s returned a range that it does not hold", inside->inside);
+  }
+  __atomic_fetch_sub(&hakmem_root.held_bytes, range->capacity, __ATOMIC_RELAXED);
+}
+
+/* ---- the way back ---------------------------------------------------------------------------------------------------- */
+
+/* Charges what the release of ranges took to the arms that had allocated them, by their bytes. */
+static void charge(const hak_range *chain, size_t bytes, uint64_t began, struct hki_thread *thread)
+{
+  uint64_t spent = hki_os.now() - began;
+  if (thread != NULL) {
+    thread->release_ns += spent;
+  }
+  for (const hak_range *r = chain; r != NULL; r = r->next) {
+    hki_epoch_released(r, spent * (r->capacity / GRAIN) / (bytes / GRAIN));
+  }
+}
+
+/* Returns a chain of one backend's ranges to it. */
+static void give_back(struct hki_thread *caller, hak_range *chain, size_t bytes, const hak_purger *purger)
+{
+  struct hki_backend *backend = &hki_backends[chain->backend];
+  void *none = NULL;
+  void **slot = hki_home != NULL ? &hki_home->seat[backend->index].slot : &none;
+  uint64_t began = hki_epoch_learns() ? hki_os.now() : 0;
+  for (hak_range *r = chain; r != NULL; r = r->next) {
+    hki_page_leave(hki_span_of(r)); /* before the backend lets go: the next owner may be there at once */
+  }
+  hki_enter(backend);
+  if (purger != NULL && backend->ops.free_many != NULL) {
+    backend->ops.free_many(backend->self, slot, chain, purger);
+  } else {
+    for (hak_range *r = chain; r != NULL; r = r->next) {
+      backend->ops.free(backend->self, slot, r->base, r->capacity);
+    }
+  }
+  hki_leave(caller);
+  if (began != 0) {
+    charge(chain, bytes, began, hki_home);
+  }
+  while (chain != NULL) {
+    hak_range *next = chain->next;
+    hki_span_put(hki_span_of(chain));
+    chain = next;
+  }
+}
+
+size_t hki_range_release(const struct hak_host *host, hak_range *chain, const hak_purger *purger)
+{
+  (void)host;
+  size_t all = 0;
+  while (chain != NULL) {
+    hak_range *first = chain, *last = chain;
+    size_t bytes = 0;
+    for (;; last = last->next) {
+      unhold(last, HKI_SPAN_PENDING, reclaim.inside);
+      bytes += last->capacity;
+      if (last->next == NULL || last->next->backend != first->backend) {
+        break;
+      }
+    }
+    chain = last->next;
+    last->next = NULL;
+    give_back(hki_self, first, bytes, purger);
+    all += bytes;
+  }
+  return all;
+}
+
+/* Sends ranges that nobody holds to the reclaim plugin, or straight back. */
+static void let_go(struct hki_thread *thread, hak_range *chain)
+{
+  hak_range *pending = NULL;
+  while (chain != NULL) {
+    hak_range *range = chain;
+    chain = range->next;
+    bool wait = reclaim.inside != NULL && hki_route.arm[range->arm].reclaim && !(range->flags & HAK_PINNED);
+    if (wait && hold(range, HKI_SPAN_PENDING)) {
+      range->next = pending;
+      pending = range;
+    } else {
+      range->next = NULL;
+      give_back(thread, range, range->capacity, NULL);
+    }
+  }
+  if (pending != NULL) {
+    hki_self = reclaim.inside;
+    reclaim.ops.put(reclaim.self, pending);
+    hki_self = thread;
+  }
+}
+
+static void let_go_of_cached(struct hki_thread *thread, hak_range *chain)
+{
+  for (hak_range *r = chain; r != NULL; r = r->next) {
+    unhold(r, HKI_SPAN_CACHED, cache.inside);
+  }
+  let_go(thread, chain);
+}
+
+HKI_SLOW void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
+{
+  hak_range *range = &span->range;
+  range->next = NULL;
+  if (cache.inside != NULL && hki_route.arm[range->arm].cache && hold(range, HKI_SPAN_CACHED)) {
+    hki_self = cache.inside;
+    hak_range *rest = cache.ops.put(cache.self, range);
+    hki_self = thread;
+    let_go_of_cached(thread, rest);
+  } else {
+    let_go(thread, range);
+  }
+}
+
+HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_backend *backend,
+                                         const struct hki_want *want)
+{
+  if (cache.inside == NULL) {
+    return NULL;
+  }
+  const hak_need need = {.size = want->size,
+                         .align = want->align < HAK_GRANULE ? HAK_GRANULE : want->align,
+                         .site = want->site,
+                         .backend = backend->index,
+                         .arm = want->arm};
+  hak_range *victims = NULL;
+  hki_self = cache.inside;
+  hak_range *range = cache.ops.take(cache.self, &need, &victims);
+  hki_self = thread;
+  if (HKI_UNLIKELY(victims != NULL)) {
+    let_go_of_cached(thread, victims);
+  }
+  if (range == NULL) {
+    return NULL;
+  }
+  unhold(range, HKI_SPAN_CACHED, cache.inside);
+  if (range->backend != need.backend || range->capacity < need.size || (uintptr_t)range->base % need.align != 0) {
+    hki_die("plugin %s returned a range that does not suit the request", cache.inside->inside);
+  }
+  return hki_span_of(range);
+}
+
+/* ---- now and then ---------------------------------------------------------------------------------------------------- */
+
+static HKI_SLOW void expire(struct hki_thread *thread)
+{
+  if (!hki_try_lock(&hki_control_lock)) {
+    return; /* somebody else is at it, or the next slow event will be */
+  }
+  HKI_STORE(&due, HKI_LOAD(&hakmem_root.held_bytes) != 0 ? hki_os.coarse() + PERIOD : UINT64_C(0));
+  if (cache.inside != NULL && cache.ops.expire != NULL) {
+    hki_self = cache.inside;
+    hak_range *old = cache.ops.expire(cache.self);
+    hki_self = thread;
+    let_go_of_cached(thread, old);
+  }
+  if (reclaim.inside != NULL && reclaim.ops.expire != NULL) {
+    hki_self = reclaim.inside;
+    reclaim.ops.expire(reclaim.self);
+    hki_self = thread;
+  }
+  hki_unlock(&hki_control_lock);
+}
+
+void hki_range_tick(struct hki_thread *thread)
+{
+  uint64_t when = HKI_LOAD(&due);
+  if (HKI_UNLIKELY(when != 0) && HKI_UNLIKELY(hki_os.coarse() >= when)) {
+    expire(thread);
+  }
+}
+
+HKI_COLD size_t hki_range_drain(struct hki_thread *thread)
+{
+  size_t before = HKI_LOAD(&hakmem_root.held_bytes);
+  if (cache.inside != NULL) {
+    hki_self = cache.inside;
+    hak_range *all = cache.ops.drain(cache.self);
+    hki_self = thread;
+    let_go_of_cached(thread, all);
+  }
+  if (reclaim.inside != NULL) {
+    hki_self = reclaim.inside;
+    (void)reclaim.ops.drain(reclaim.self);
+    hki_self = thread;
+  }
+  size_t after = HKI_LOAD(&hakmem_root.held_bytes);
+  return before > after ? before - after : 0;
+}
+
+HKI_COLD void hki_range_drain_now(struct hki_thread *thread)
+{
+  if (HKI_LOAD(&hakmem_root.held_bytes) != 0 && hki_try_lock(&hki_control_lock)) {
+    (void)hki_range_drain(thread);
+    hki_unlock(&hki_control_lock);
+  }
+}
+
+/* ---- taking plugins into service, and around a fork ------------------------------------------------------------------ */
+
+static const char *fork_member(void (*prepare)(void *), void (*parent)(void *), void (*child)(void *))
+{
+  return prepare == NULL ? "fork_prepare" : parent == NULL ? "fork_parent" : child == NULL ? "fork_child" : NULL;
+}
+
+const char *hki_range_cache(const struct hak_cache_ops *ops, void *self, struct hki_thread *inside)
+{
+  memcpy(&cache.ops, ops, ops->struct_size < sizeof cache.ops ? ops->struct_size : sizeof cache.ops);
+  cache.self = self;
+  if (cache.ops.take == NULL || cache.ops.put == NULL || cache.ops.drain == NULL) {
+    return cache.ops.take == NULL ? "take" : cache.ops.put == NULL ? "put" : "drain";
+  }
+  const char *lacking = fork_member(cache.ops.fork_prepare, cache.ops.fork_parent, cache.ops.fork_child);
+  cache.inside = lacking == NULL ? inside : NULL;
+  return lacking;
+}
+
+const char *hki_range_reclaim(const struct hak_reclaim_ops *ops, void *self, struct hki_thread *inside)
+{
+  memcpy(&reclaim.ops, ops, ops->struct_size < sizeof reclaim.ops ? ops->struct_size : sizeof reclaim.ops);
+  reclaim.self = self;
+  if (reclaim.ops.put == NULL || reclaim.ops.drain == NULL) {
+    return reclaim.ops.put == NULL ? "put" : "drain";
+  }
+  const char *lacking = fork_member(reclaim.ops.fork_prepare, reclaim.ops.fork_parent, reclaim.ops.fork_child);
+  reclaim.inside = lacking == NULL ? inside : NULL;
+  return lacking;
+}
+
+/* The hooks run with hki_self at the plugin, as all callbacks do; fork.c puts it back. */
+#define EACH(hook)                                                                                                             \
+  if (cache.inside != NULL) {                                                                                                  \
+    hki_self = cache.inside;                                                                                                   \
+    cache.ops.hook(cache.self);                                                                                                \
+  }                                                                                                                            \
+  if (reclaim.inside != NULL) {                                                                                                \
+    hki_self = reclaim.inside;                                                                                                 \
+    reclaim.ops.hook(reclaim.self);                                                                                            \
+  }
+
+void hki_range_fork_prepare(void)
+{
+  EACH(fork_prepare)
+}
+
+void hki_range_fork_parent(void)
+{
+  EACH(fork_parent)
+}
+
+void hki_range_fork_child(void)
+{
+  EACH(fork_child)
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* range.h - the way of a freed page block: to the cache, from there to reclaim, and back to its backend. */
+#ifndef HKI_RANGE_H
+#define HKI_RANGE_H
+
+#include "backend.h"
+#include "base.h"
+#include "span.h"
+#include "want.h"
+
+/* A freed block that suits, from the cache; the caller owns it. NULL when there is none. */
+struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_backend *backend, const struct hki_want *want);
+
+/* Sends a block on its way that the caller has moved out of LIVE. */
+void hki_range_retire(struct hki_thread *thread, struct hki_span *span);
+
+/* Moves on what has been held too long, when it is time to look. [slow path of an own record] */
+void hki_range_tick(struct hki_thread *thread);
+
+/* Moves everything that is held back to the backends; returns the bytes. Under the control lock. */
+size_t hki_range_drain(struct hki_thread *thread);
+
+/* The same when memory is short, unless another thread is at it. */
+void hki_range_drain_now(struct hki_thread *thread);
+
+/* Implements hak_host.release. */
+size_t hki_range_release(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
+
+/*
+ * Take a plugin into service, its ops completed as far as they go. NULL, or the missing member. `inside` is what a thread is while
+ * it runs a callback. [load]
+ */
+const char *hki_range_cache(const struct hak_cache_ops *ops, void *self, struct hki_thread *inside);
+const char *hki_range_reclaim(const struct hak_reclaim_ops *ops, void *self, struct hki_thread *inside);
+
+/* Around a fork, before the backends' own. */
+void hki_range_fork_prepare(void);
+void hki_range_fork_parent(void);
+void hki_range_fork_child(void);
+
+#endif

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/* trial.c - owns the trials that run and those that wait for the policy, under `lock`; and the rate at which blocks are measured. */
+#include "trial.h"
+
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "epoch.h"
+#include "header.h"
+#include "lock.h"
+#include "os.h"
+#include "pagemap.h"
+#include "site.h"
+#include "span.h"
+
+enum {
+  RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
+  DONE = 256,          /* finished ones that wait */
+  WINDOWS = 16,        /* pieces of a large block that are looked at, */
+  WINDOW = 256,        /* of so many pages each */
+  CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
+  OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
+  TOUCHES = 64,        /* pages touched to learn what a fault costs, */
+  HUGE_TOUCHES = 4     /* and huge ones */
+};
+#define HUGE ((size_t)2 << 20)
+#define SETTLED UINT64_C(50000000) /* ns that a process runs before it spends time on learning what a fault costs */
+
+struct running {
+  const void *site;
+  uint64_t number; /* of the block at its site */
+  uint64_t began;  /* ns; 0: free */
+  uint64_t cpu_ns; /* in malloc */
+  uint64_t before; /* bytes resident at first */
+  size_t bytes;    /* requested */
+  uint16_t row;
+  uint8_t arm;
+  uint8_t generation; /* with the index, what the block carries: an abandoned trial is told by it */
+  bool hit, huge;
+};
+
+static hak_lock lock;
+static struct running running[RUNNING];
+static struct hak_trial done[DONE];
+static uint32_t done_count; /* also read without the lock */
+
+/* How often to measure, apart for champions [0] and challengers [1], so that few blocks of the latter are not lost among the former. */
+/* Of the time, one part in so many goes into measuring each. */
+static const uint64_t share_of_time[2] = {500, 125};
+
+static struct {
+  int64_t countdown; /* blocks until the next measured one; atomic */
+  uint64_t stride;   /* what it started from */
+  uint64_t last;     /* ns; when that was */
+} rate[2] = {{.countdown = CHAMPION_FIRST, .stride = CHAMPION_FIRST}, {.countdown = 1, .stride = 1}};
+static uint64_t cost_ns = 4000; /* mean, of one trial with its part of the decisions */
+static uint64_t spent_ns;       /* on trials and decisions, not yet in that mean */
+
+static uint64_t first_end; /* ns, when the first trial ended; 0: none has */
+static struct {
+  uint64_t small_ns, huge_ns; /* first touch of a page */
+  bool measured;
+} fault = {.small_ns = 1000, .huge_ns = 90000};
+
+/* ---- resident pages -------------------------------------------------------------------------------------------------- */
+
+/* Bytes of [block, block + size) in resident pages. Of a block beyond 16 MiB, evenly spread pieces stand for the rest. */
+static uint64_t resident(const void *block, size_t size)
+{
+  size_t page = getauxval(AT_PAGESZ);
+  uintptr_t first = ((uintptr_t)block + page - 1) / page, end = ((uintptr_t)block + size) / page;
+  size_t step = (end - first) / WINDOWS > WINDOW ? (end - first) / WINDOWS : WINDOW;
+  uint64_t found = 0, looked = 0;
+  for (uintptr_t at = first; at < end; at += step) {
+    unsigned char there[WINDOW];
+    size_t count = end - at < WINDOW ? end - at : WINDOW;
+    bool known = !hak_os_failed(hki_os.mincore((void *)(at * page), count * page, there));
+    for (size_t i = 0; known && i < count; i++) {
+      found += there[i] & 1U;
+    }
+    looked += count;
+  }
+  return looked == 0 ? 0 : found * (end - first) / looked * page;
+}
+
+/* ---- what a fault costs ---------------------------------------------------------------------------------------------- */
+
+/* ns of the fastest first touch among `count` pages; the slower ones were interrupted. */
+static uint64_t touch(char *base, size_t step, int count)
+{
+  uint64_t least = UINT64_MAX;
+  for (int i = 0; i < count; i++) {
+    uint64_t began = hki_os.now();
+    *(volatile char *)(base + (size_t)i * step) = 1;
+    uint64_t took = hki_os.now() - began;
+    least = took < least ? took : least;
+  }
+  return least;
+}
+
+/* Once, since it takes a fraction of a millisecond. */
+static HKI_COLD void measure_faults(void)
+{
+  size_t page = getauxval(AT_PAGESZ);
+  size_t size = (1 + HUGE_TOUCHES) * HUGE;
+  fault.measured = true;
+  long at = hki_os.mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (hak_os_failed(at)) {
+    return;
+  }
+  char *small = (char *)hki_round_up((uintptr_t)at, HUGE);
+  char *huge = small + HUGE;
+  (void)hki_os.madvise(small, HUGE, MADV_NOHUGEPAGE);
+  fault.small_ns = touch(small, page, TOUCHES);
+  (void)hki_os.madvise(huge, HUGE_TOUCHES * HUGE, MADV_HUGEPAGE);
+  uint64_t once = touch(huge, HUGE, HUGE_TOUCHES);
+  fault.huge_ns = resident(huge, HUGE) == HUGE ? once : HUGE / page * fault.small_ns;
+  (void)hki_os.munmap((void *)at, size + HUGE);
+}
+
+static uint64_t fault_ns(uint64_t bytes, bool huge)
+{
+  uint64_t wholes = huge ? bytes / HUGE : 0;
+  return wholes * fault.huge_ns + (bytes - wholes * HUGE) / getauxval(AT_PAGESZ) * fault.small_ns;
+}
+
+/* ---- the life of a trial --------------------------------------------------------------------------------------------- */
+
+bool hki_trial_due(const struct hki_want *want)
+{
+  return __atomic_sub_fetch(&rate[want->is_challenger].countdown, 1, __ATOMIC_RELAXED) == 0;
+}
+
+/* Under the lock. */
+static void spend(uint64_t ns)
+{
+  spent_ns += ns < OUTLIER ? ns : OUTLIER;
+}
+
+/* Sets the stride so that measuring takes its share of the time. Under the lock. */
+static void pace(bool challenger, uint64_t now)
+{
+  cost_ns = cost_ns - cost_ns / 8 + spent_ns / 8;
+  spent_ns = 0;
+  uint64_t stride = rate[challenger].stride;
+  if (rate[challenger].last != 0) {
+    uint64_t per_block = (now - rate[challenger].last) / stride + 1;
+    uint64_t blocks = cost_ns * share_of_time[challenger] / per_block + 1;
+    /* In one step it changes so much at most: a pause of the program says little about the blocks after it. */
+    uint64_t least = stride / 8 + 1, most = stride * 2;
+    stride = blocks < least ? least : blocks > most ? most : blocks;
+  }
+  rate[challenger].last = now;
+  rate[challenger].stride = stride;
+  __atomic_store_n(&rate[challenger].countdown, (int64_t)stride, __ATOMIC_RELAXED);
+}
+
+/* A free place, or that of the oldest trial: its block may live for ever. Under the lock. */
+static struct running *place(void)
+{
+  struct running *oldest = &running[0];
+  for (uint32_t i = 0; i < RUNNING; i++) {
+    if (running[i].began < oldest->began) {
+      oldest = &running[i];
+    }
+  }
+  oldest->generation++;
+  return oldest;
+}
+
+HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t began)
+{
+  uint64_t got = hki_os.now();
+  hki_entry entry = hki_pagemap_get((uintptr_t)block);
+  struct hki_span *span = hki_entry_kind(entry) == HKI_PAGE_BLOCK ? hki_entry_record(entry) : NULL;
+  uint64_t before = resident(block, span != NULL ? span->range.capacity : want->size);
+  hki_lock(&lock);
+  struct running *trial = place();
+  *trial = (struct running){.site = want->site,
+                            .number = want->number,
+                            .began = began,
+                            .cpu_ns = got - began,
+                            .before = before,
+                            .bytes = want->size,
+                            .row = (uint16_t)want->row,
+                            .arm = (uint8_t)want->arm,
+                            .generation = trial->generation,
+                            .hit = want->hit,
+                            .huge = span != NULL && (span->range.flags & HAK_HUGE)};
+  uint32_t id = (uint32_t)(trial - running + 1) << 8 | trial->generation;
+  uint64_t now = hki_os.now();
+  spend(now - got);
+  pace(want->is_challenger, now);
+  hki_unlock(&lock);
+  if (span != NULL) {
+    span->trial = id;
+  } else if (hki_entry_kind(entry) == HKI_STARTS) {
+    hki_header(block)->offset |= (uint64_t)id << HKI_OFFSET_BITS;
+  }
+}
+
+HKI_COLD void hki_trial_stop(struct hki_trial_end *end, uint32_t trial, const void *block, size_t capacity,
+                             const struct hki_thread *thread)
+{
+  uint64_t began = hki_os.now();
+  *end = (struct hki_trial_end){.block = block, .capacity = capacity, .trial = trial, .release = thread->release_ns};
+  end->used = resident(block, capacity);
+  end->began = hki_os.now();
+  end->looking = end->began - began;
+}
+
+/* The trial that a block carries; NULL when it was abandoned. Under the lock. */
+static struct running *find(uint32_t id)
+{
+  uint32_t index = (id >> 8) - 1;
+  bool same = index < RUNNING && running[index].began != 0 && running[index].generation == (uint8_t)id;
+  return same ? &running[index] : NULL;
+}
+
+HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki_thread *thread)
+{
+  uint64_t freed = hki_os.now();
+  uint64_t release = thread->release_ns - end->release;
+  uint64_t free_ns = freed - end->began > release ? freed - end->began - release : 0;
+  uint64_t held = resident(end->block, end->capacity);
+  hki_lock(&lock);
+  struct running *t = find(end->trial);
+  if (t != NULL) {
+    if (!fault.measured && first_end != 0 && freed - first_end > SETTLED) {
+      measure_faults();
+    }
+    first_end = first_end == 0 ? freed : first_end;
+    HKI_ADD(&hakmem_root.trials, UINT64_C(1));
+    if (done_count == DONE) {
+      HKI_ADD(&hakmem_root.trials_lost, UINT64_C(1));
+    } else {
+      done[done_count] = (struct hak_trial){.row = t->row,
+                                            .arm = t->arm,
+                                            .hit = t->hit,
+                                            .bytes = t->bytes,
+                                            .cpu_ns = t->cpu_ns + free_ns,
+                                            .fault_ns = fault_ns(end->used > t->before ? end->used - t->before : 0, t->huge),
+                                            .used_bytes = end->used,
+                                            .held_bytes = held};
+      HKI_STORE(&done_count, done_count + 1);
+    }
+    hki_site_freed(t->site, t->number);
+    t->began = 0;
+    spend(end->looking + (hki_os.now() - freed));
+  }
+  uint32_t count = done_count;
+  hki_unlock(&lock);
+  hki_epoch_trials(count);
+}
+
+uint32_t hki_trial_collect(struct hak_trial *to, uint32_t room)
+{
+  hki_lock(&lock);
+  uint32_t count = done_count < room ? done_count : room;
+  for (uint32_t i = 0; i < count; i++) {
+    to[i] = done[i];
+  }
+  HKI_ADD(&hakmem_root.trials_lost, done_count - count);
+  HKI_STORE(&done_count, 0U);
+  hki_unlock(&lock);
+  return count;
+}
+
+void hki_trial_spent(uint64_t ns)
+{
+  hki_lock(&lock);
+  spend(ns);
+  hki_unlock(&lock);
+}
+
+void hki_trial_fork_child(void)
+{
+  lock.word = 0;
+}

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * learn_contest.c - contests between strategies: who is champion, who challenges, what that may cost. Owns the contests of a
+ * learner; only `choose` changes them, on one thread at a time, so there are no locks.
+ *
+ * A contest has a champion and, now and then, a challenger that gets a small part of the blocks. Both meet the same work at
+ * the same time, so only costs of that time are compared: the champion's mean follows its last CHAMPION_MEMORY trials, and
+ * each trial of another arm is taken as a multiple of that mean. Costs are heavy-tailed, and rare ones that are very high may
+ * be what matters most, so means are compared, and no medians or logarithms. But a single block counts as at most CLIP times
+ * the champion's mean: one that was interrupted shall make the comparison deaf for a while, not for ever.
+ *
+ * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it. A challenger's
+ * block takes away what it cost more, once it is freed; until then it is held against the credit at what is known of its arm.
+ * Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw the credit by what its blocks
+ * turn out to cost, and nothing is tried again before that is earned back, so the budget holds whatever an arm costs. A part
+ * of the credit is kept for a new phase.
+ *
+ * A phase ends when the champion's costs move, in two windows one after the other, or when an arm wins that had lost. Then
+ * what is known of the other arms only says where to look first.
+ */
+#include "learn.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+  WARM = 16,             /* trials of the champion before anything is compared with it */
+  CHAMPION_MEMORY = 256, /* trials that its mean remembers */
+  ARM_MEMORY = 256,      /* the same for other arms */
+  KEEP = 8,              /* as so many trials counts, at most, what earlier matches and champions have shown */
+  CLIP = 256,            /* champion's means; see above */
+  PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
+  WIN_TRIALS = 8,        /* least number for a win ... */
+  LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
+  LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
+  WINDOW = 16,           /* trials; see phase_trial */
+  OUT_MIN = 3,           /* blocks that an unknown arm may have out */
+  OUT_EACH = 4,          /* and so many more for each of its trials */
+  PACE_MIN = 64,         /* blocks from one decision to the next that a share allows for, at least */
+  PATIENCE = 16384       /* blocks after which a turn without a decision ends */
+};
+
+#define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
+#define BACK_NOISE 3.5    /* the same for the baseline */
+#define LOSS_NOISE 2.5    /* standard errors that it must be worse */
+#define DRAW_NOISE 1.5    /* within so many it is a draw */
+#define MARGIN 0.02       /* smaller differences do not matter */
+#define NOISE_MIN 0.005   /* no mean is known better than this */
+#define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
+#define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
+#define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
+#define PACE_KEPT 0.75    /* of the pace, from one decision to the next */
+#define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
+
+/* Credit, in blocks of which the budget is a part: at the start; at most; kept for a new phase. */
+#define CREDIT_START 3200
+#define CREDIT_MOST 6400
+#define CREDIT_KEPT 1600
+
+#define SCORE_MOST 4e9 /* thousandths; fits 32 bits */
+
+/* ---- arithmetic ------------------------------------------------------------------------------------------------------ */
+
+static double smaller(double a, double b)
+{
+  return a < b ? a : b;
+}
+
+static double larger(double a, double b)
+{
+  return a > b ? a : b;
+}
+
+static void fade(struct learn_moments *moments, double most)
+{
+  if (moments->n > most) {
+    moments->m2 *= most / moments->n;
+    moments->n = most;
+  }
+}
+
+/* Adds a value; no more than the last `most`, or so, count. */
+static void add(struct learn_moments *moments, double value, double most)
+{
+  fade(moments, most - 1);
+  double distance = value - moments->mean;
+  moments->n += 1;
+  moments->mean += distance / moments->n;
+  moments->m2 += distance * (value - moments->mean);
+}
+
+double learn_variance(const struct learn_moments *moments)
+{
+  return moments->n > 0 ? moments->m2 / moments->n : 0;
+}
+
+static void rescale(struct learn_moments *moments, double factor)
+{
+  moments->mean *= factor;
+  moments->m2 *= factor * factor;
+}
+
+/* ---- contests -------------------------------------------------------------------------------------------------------- */
+
+uint32_t learn_contest_count(enum learn_scope scope)
+{
+  return LEARN_ROWS / learn_row_count(scope);
+}
+
+uint32_t learn_row_count(enum learn_scope scope)
+{
+  static const uint32_t rows[] = {[LEARN_GLOBAL] = LEARN_ROWS, [LEARN_BIN] = HAK_SITES, [LEARN_SITE] = 1};
+  return rows[scope];
+}
+
+uint32_t learn_contest_of(enum learn_scope scope, uint32_t row)
+{
+  return row / learn_row_count(scope);
+}
+
+uint32_t learn_first_row(enum learn_scope scope, uint32_t contest)
+{
+  return contest * learn_row_count(scope);
+}
+
+bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
+{
+  return learn->enabled[arm] && arm != contest->champion && !contest->arm[arm].barred;
+}
+
+/* What one of its blocks costs more than the champion's, in champion's blocks. What the match shows is newer than all else. */
+static double extra_cost(const struct learn_arm *arm)
+{
+  if (arm->match.n >= LOSS_TRIALS) {
+    return arm->match.mean - 1;
+  }
+  return arm->all.n > 0 ? arm->all.mean - 1 : UNKNOWN_EXTRA;
+}
+
+double learn_extra(const struct learn_arm *arm)
+{
+  return larger(extra_cost(arm), 0);
+}
+
+static void charge(struct learn *learn, struct learn_contest *contest, double blocks)
+{
+  contest->credit = smaller(contest->credit - blocks, learn->budget * CREDIT_MOST);
+  learn->loss += blocks;
+}
+
+/* Charges the blocks of which no trial will come. */
+static void charge_unmeasured(struct learn *learn, struct learn_contest *contest, struct learn_arm *arm)
+{
+  charge(learn, contest, arm->unpaid * extra_cost(arm));
+  arm->unpaid = 0;
+}
+
+/* The champion is measured from the beginning. */
+static void measure_again(struct learn_contest *contest)
+{
+  memset(&contest->level, 0, sizeof contest->level);
+  contest->window = 0;
+  contest->window_count = 0;
+  contest->alarm = 0;
+}
+
+/* What is known of the other arms counts little from now on. */
+static void forget(struct learn *learn, struct learn_contest *contest)
+{
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    struct learn_arm *arm = &contest->arm[i];
+    fade(&arm->all, PHASE_WEIGHT);
+    arm->match = (struct learn_moments){0, 0, 0};
+    arm->tried = arm->lost = arm->barred = false;
+  }
+  contest->turns = 0;
+  hak_count(learn->host, LEARN_PHASES, 1);
+  if (learn->rules->forget != NULL) {
+    learn->rules->forget(learn, contest);
+  }
+}
+
+/* The champion's costs have moved: costs get a new unit, too. A debt from cheaper times weighs less now. */
+static void begin_phase(struct learn *learn, struct learn_contest *contest)
+{
+  uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
+  for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
+    learn_cost_forget(learn, first + i);
+  }
+  contest->credit = smaller(contest->credit / exp(smaller(larger(contest->jump, -4), 4)), learn->budget * CREDIT_MOST);
+  contest->phase = false;
+  contest->challenger = LEARN_NOBODY;
+  memset(&contest->cost, 0, sizeof contest->cost);
+  measure_again(contest);
+  forget(learn, contest);
+}
+
+/*
+ * All that is known in multiples of the champion's cost is known in multiples of the new one's afterwards. `shown` is what the
+ * new one has shown against the old; NULL: nothing.
+ */
+static void promote(struct learn *learn, struct learn_contest *contest, uint32_t arm, const struct learn_moments *shown,
+                    enum hak_reason reason)
+{
+  struct learn_arm *next = &contest->arm[arm], *last = &contest->arm[contest->champion];
+  struct learn_moments cost = shown != NULL ? *shown : (struct learn_moments){0, 0, 0};
+  double mean = contest->cost.mean;
+  double ratio = shown != NULL ? shown->mean : 1;
+  last->all = contest->cost;
+  rescale(&last->all, mean > 0 ? 1 / mean : 0);
+  last->live = last->unpaid = next->live = next->unpaid = 0;
+  last->last = contest->blocks;
+  last->tried = true;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    struct learn_arm *other = &contest->arm[i];
+    rescale(&other->all, 1 / ratio);
+    fade(&other->all, KEEP);
+    other->match = (struct learn_moments){0, 0, 0};
+  }
+  rescale(&cost, mean);
+  contest->cost = cost;
+  contest->credit = smaller(contest->credit / ratio, learn->budget * CREDIT_MOST);
+  measure_again(contest);
+  contest->champion = (uint8_t)arm;
+  contest->challenger = LEARN_NOBODY;
+  contest->reason = (uint8_t)reason;
+  learn->unsaved = true;
+  hak_count(learn->host, LEARN_CHANGES, 1);
+  hak_count(learn->host, LEARN_REVERTS, reason == HAK_REASON_REVERT || reason == HAK_REASON_FAULTS);
+}
+
+/* ---- matches --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Costs are compared by their means, not by their logarithms: of a block that costs nothing nine times in ten and a thousand
+ * times as much the tenth time, the logarithm says that it is cheap. The champion's variance stands in for the challenger's
+ * while that has few trials, in which the tenth time may be missing; and what earlier matches have shown must not say the
+ * opposite of a win.
+ */
+static enum learn_result judge(const struct learn *learn, const struct learn_contest *contest)
+{
+  const struct learn_arm *arm = &contest->arm[contest->challenger];
+  const struct learn_moments *shown = &arm->match;
+  if (shown->n > 0 && contest->cost.n >= WARM) {
+    double noise = learn_variance(&contest->cost) / (contest->cost.mean * contest->cost.mean);
+    double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
+    double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
+    double gain = 1 - shown->mean;
+    double need = contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
+    if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
+      return LEARN_WIN;
+    }
+    if (shown->n >= LOSS_TRIALS && -gain > MARGIN && -gain > LOSS_NOISE * error) {
+      return LEARN_LOST;
+    }
+    bool level = fabs(gain) < DRAW_NOISE * error || shown->n >= LONG_MATCH * learn->match;
+    if (shown->n >= learn->match && level) {
+      return LEARN_DRAW;
+    }
+  }
+  bool interrupted = learn->rules->turn > 0 && arm->turn >= learn->rules->turn;
+  return interrupted || contest->blocks - contest->turn_blocks > PATIENCE ? LEARN_OVER : LEARN_OPEN;
+}
+
+static void end_turn(struct learn *learn, struct learn_contest *contest, enum learn_result result)
+{
+  uint32_t index = contest->challenger;
+  struct learn_arm *arm = &contest->arm[index], *champion = &contest->arm[contest->champion];
+  charge_unmeasured(learn, contest, arm);
+  arm->tried = true;
+  arm->last = contest->blocks;
+  contest->challenger = LEARN_NOBODY;
+  contest->turns++;
+  if (result == LEARN_OVER) {
+    return;
+  }
+  arm->games++;
+  champion->games++;
+  arm->wins += result == LEARN_WIN;
+  champion->losses += result == LEARN_WIN;
+  arm->losses += result == LEARN_LOST;
+  champion->wins += result == LEARN_LOST;
+  arm->draws += result == LEARN_DRAW;
+  champion->draws += result == LEARN_DRAW;
+  hak_count(learn->host, LEARN_GAMES, 1);
+  hak_count(learn->host, LEARN_WINS, result == LEARN_WIN);
+  hak_count(learn->host, LEARN_LOSSES, result == LEARN_LOST);
+  hak_count(learn->host, LEARN_DRAWS, result == LEARN_DRAW);
+  if (learn->rules->ended != NULL) {
+    learn->rules->ended(learn, contest, arm, result);
+  }
+  if (result == LEARN_WIN) {
+    bool lost = arm->lost;
+    promote(learn, contest, index, &arm->match, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
+    if (lost) {
+      forget(learn, contest);
+    }
+  }
+  arm->lost |= result == LEARN_LOST;
+  arm->match = (struct learn_moments){0, 0, 0};
+}
+
+static void begin_turn(struct learn *learn, struct learn_contest *contest)
+{
+  uint8_t next = learn->rules->next(learn, contest);
+  if (next != LEARN_NOBODY) {
+    contest->arm[next].turn = 0;
+    if (contest->arm[next].match.n <= 0) {
+      fade(&contest->arm[next].all, KEEP);
+    }
+    contest->challenger = next;
+    contest->turn_blocks = contest->blocks;
+  }
+}
+
+/* Charges what the sample's trials have shown. */
+static void settle(struct learn *learn, struct learn_contest *contest)
+{
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    struct learn_arm *arm = &contest->arm[i];
+    if (arm->due_trials > 0) {
+      charge(learn, contest, arm->unpaid * arm->due / arm->due_trials);
+      arm->unpaid = 0;
+    } else if (arm->unpaid > 0 && i != contest->challenger) {
+      charge_unmeasured(learn, contest, arm);
+    }
+    arm->due = 0;
+    arm->due_trials = 0;
+  }
+}
+
+void learn_decide(struct learn *learn, struct learn_contest *contest)
+{
+  settle(learn, contest);
+  if (contest->phase) {
+    begin_phase(learn, contest);
+  }
+  if (contest->challenger != LEARN_NOBODY) {
+    enum learn_result result = judge(learn, contest);
+    if (result != LEARN_OPEN) {
+      end_turn(learn, contest, result);
+    }
+  }
+  if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM) {
+    begin_turn(learn, contest);
+  }
+}
+
+uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest)
+{
+  if (contest->challenger == LEARN_NOBODY) {
+    return 0;
+  }
+  const struct learn_arm *arm = &contest->arm[contest->challenger];
+  double extra = learn_extra(arm), kept = CREDIT_KEPT * learn->budget, left = contest->credit;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    const struct learn_arm *other = &contest->arm[i];
+    left -= (other->live + other->unpaid) * learn_extra(other);
+    if (learn_candidate(learn, contest, i) && !other->tried) {
+      kept = 0;
+    }
+  }
+  left -= kept;
+  double blocks = OUT_MIN + OUT_EACH * arm->all.n - arm->live;
+  if (extra > 0 || arm->all.n < LOSS_TRIALS) {
+    if (left <= 0) {
+      return 0;
+    }
+    blocks = smaller(blocks, larger(left / larger(extra, DBL_MIN), 1));
+  }
+  double part = smaller(blocks / larger(contest->pace, PACE_MIN), learn->epsilon) * 65536;
+  return part > 0 ? (uint16_t)part : 0;
+}
+
+/* ---- trials ---------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Whether the champion's costs have moved: the mean of WINDOW logarithms is compared with that of the last CHAMPION_MEMORY.
+ * Logarithms here, since one cost that is extreme must not look like a new phase.
+ */
+static void phase_trial(struct learn_contest *contest, double logarithm)
+{
+  contest->window += logarithm;
+  add(&contest->level, logarithm, CHAMPION_MEMORY);
+  if (++contest->window_count < WINDOW) {
+    return;
+  }
+  double moved = contest->window / WINDOW - contest->level.mean;
+  double error = sqrt(learn_variance(&contest->level) * (1.0 / WINDOW + 1 / contest->level.n));
+  bool far = contest->level.n >= 2 * WINDOW && fabs(moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
+  int32_t alarm = far ? (moved > 0 ? 1 : -1) : 0;
+  if (far && alarm == contest->alarm) {
+    contest->phase = true;
+    contest->jump = moved;
+  }
+  contest->alarm = alarm;
+  contest->window = 0;
+  contest->window_count = 0;
+}
+
+static void champion_trial(struct learn_contest *contest, double cost)
+{
+  bool known = contest->cost.n >= WARM;
+  add(&contest->cost, known ? smaller(cost, CLIP * contest->cost.mean) : cost, CHAMPION_MEMORY);
+  phase_trial(contest, log(cost));
+}
+
+static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost)
+{
+  if (contest->cost.n < WARM) {
+    return;
+  }
+  double multiple = smaller(cost / contest->cost.mean, CLIP);
+  add(&arm->all, multiple, ARM_MEMORY);
+  add(&arm->match, multiple, DBL_MAX);
+  arm->turn++;
+  arm->due += multiple - 1;
+  arm->due_trials++;
+}
+
+void learn_contest_trial(struct learn_contest *contest, uint32_t arm, double cost)
+{
+  if (arm == contest->champion) {
+    champion_trial(contest, cost);
+  } else {
+    other_trial(contest, &contest->arm[arm], cost);
+  }
+}
+
+void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell)
+{
+  contest->fresh_blocks += cell->blocks;
+  if (cell->arm != contest->champion) {
+    struct learn_arm *arm = &contest->arm[cell->arm];
+    arm->live += (double)cell->blocks;
+    double freed = smaller((double)cell->frees, arm->live); /* blocks that it got as champion are nobody's loss */
+    arm->live -= freed;
+    arm->unpaid += freed;
+  }
+}
+
+void learn_contest_blocks(struct learn *learn, struct learn_contest *contest)
+{
+  double blocks = (double)contest->fresh_blocks;
+  if (contest->fresh_blocks > 0) {
+    contest->pace = larger(blocks, contest->pace * PACE_KEPT);
+    contest->blocks += contest->fresh_blocks;
+    contest->credit = smaller(contest->credit + learn->budget * blocks, CREDIT_MOST * learn->budget);
+    learn->blocks += contest->fresh_blocks;
+    contest->fresh_blocks = 0;
+  }
+}
+
+void learn_contest_revert(struct learn *learn, struct learn_contest *contest)
+{
+  if (contest->champion != learn->baseline) {
+    contest->arm[contest->champion].barred = true;
+    promote(learn, contest, learn->baseline, NULL, HAK_REASON_FAULTS);
+  }
+}
+
+void learn_contest_reset(const struct learn *learn, struct learn_contest *contest)
+{
+  struct learn_arm *arms = contest->arm;
+  memset(arms, 0, learn->arm_count * sizeof *arms);
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    arms[i].rating = learn->rules->first_rating;
+  }
+  *contest = (struct learn_contest){
+      .arm = arms, .champion = (uint8_t)learn->baseline, .challenger = LEARN_NOBODY, .credit = CREDIT_START * learn->budget};
+}
+
+/* ---- scores ---------------------------------------------------------------------------------------------------------- */
+
+/* The baseline's cost in multiples of the champion's; 0 while it is unknown. */
+static double baseline_cost(const struct learn *learn, const struct learn_contest *contest)
+{
+  return contest->champion == learn->baseline ? 1 : contest->arm[learn->baseline].all.mean;
+}
+
+uint32_t learn_score(const struct learn *learn, const struct learn_contest *contest, uint32_t arm, uint32_t *spread)
+{
+  double unit = baseline_cost(learn, contest), mean = contest->arm[arm].all.mean;
+  double deviation = sqrt(learn_variance(&contest->arm[arm].all));
+  if (arm == contest->champion) {
+    mean = contest->cost.n > 0 || contest->arm[arm].trials > 0 ? 1 : 0;
+    deviation = contest->cost.n > 0 ? sqrt(learn_variance(&contest->cost)) / contest->cost.mean : 0;
+  }
+  *spread = unit > 0 ? (uint32_t)smaller(deviation / unit * 1000 + 0.5, SCORE_MOST) : 0;
+  return unit > 0 ? (uint32_t)smaller(mean / unit * 1000 + 0.5, SCORE_MOST) : 0;
+}

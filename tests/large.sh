@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# large.sh - large blocks of 8 threads under caches, purges and strategies that change all the time: patterns, zeroes, the cap, and
+# that everything goes back; also with kernels that refuse. `large.sh STEPS` for more than a short run.
+. "$(dirname "$0")/lib.sh"
+needs_interposing
+STEPS=${1:-400}
+
+build large "$TESTS/large.c"
+build flip.so "$TESTS/plugins/flip.c" -shared -fPIC -fvisibility=hidden
+
+base="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.cap=64M;cache.bigcache.min=64K"
+routes="strategy.default.route=malloc, mmap from 64K;strategy.b.route=malloc, hugepage from 512K;strategy.c.route=malloc"
+routes="$routes;strategy.d.route=malloc, mmap from 1M;strategy.d.cache=off;strategy.e.route=malloc, hugepage from 256K"
+routes="$routes;strategy.e.reclaim=off"
+
+large() { # NAME SETTINGS [SEED]
+  collect "$1" 300 env LD_PRELOAD="$LIB" HAKMEM_SET="$base;$routes;$2" "$WORK/large" 8 "$STEPS" "${3:-1}" $((64 << 20))
+}
+for policy in static flip epsilon-greedy elo; do
+  large "policy $policy" "core.policy=$policy"
+done
+large "no cache" "core.policy=flip;core.cache=none" 2
+large "no reclaim" "core.policy=flip;core.reclaim=none" 3
+large "neither" "core.policy=flip;core.cache=none;core.reclaim=none" 4
+large "basic system calls" "core.policy=flip;core.syscalls=basic" 5
+large "plain madvise" "core.policy=flip;reclaim.batch.method=madvise" 6
+large "hardening full" "core.policy=flip;core.hardening=full" 7
+
+# What was measured is possible, and something was.
+report=$(env LD_PRELOAD="$LIB" HAKMEM_SET="$base;$routes;core.policy=flip;stats.exit=text" "$WORK/large" 2 "$STEPS" 8 $((64 << 20)) 2>&1)
+value() { sed -n "s/^$1 \([0-9]*\).*/\1/p" <<<"$report"; }
+is "no impossible trial" "$(value policy.flip.bad_trials)" 0
+for key in policy.flip.trials policy.flip.hits policy.flip.faults policy.flip.released cache.bigcache.hits reclaim.batch.purged; do
+  if [ "$(value "$key")" -gt 0 ]; then ok "$key counts"; else fail "$key counts" "$(value "$key")" "more than 0"; fi
+done
+finish

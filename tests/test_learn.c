@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_learn.c - the learning policies, driven through the plugin interface by a simulated core (learn_sim.h).
+ *
+ * `test_learn table` prints how well the policies do instead of testing them.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "learn_sim.h"
+
+#include <errno.h>
+#include <fenv.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- how well they learn --------------------------------------------------------------------------------------------- */
+
+START_TEST(champion_that_is_best)
+{
+  struct outcome (*const runs[])(uint32_t, uint64_t) = {best_start, all_worse, dear_arm};
+  for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+    struct figures f = figures_of(runs[i], _i);
+    ck_assert_double_le(f.regret.worst, 0.02);
+    ck_assert_double_le(f.loss.worst, 0.015);
+    ck_assert_double_gt(f.games.median, 20);
+  }
+}
+END_TEST
+
+START_TEST(bad_starts)
+{
+  struct figures half = figures_of(bad_start, _i), one = figures_of(one_good, _i);
+  ck_assert_double_le(half.blocks.median, 1000);
+  ck_assert_double_le(half.blocks.worst, 5000);
+  ck_assert_double_le(one.blocks.worst, 10000);
+}
+END_TEST
+
+START_TEST(new_phases)
+{
+  struct figures swapped = figures_of(swap, _i), silent = figures_of(losers_win, _i);
+  ck_assert_double_le(swapped.blocks.median, 1000);
+  ck_assert_double_le(swapped.blocks.worst, 5000);
+  ck_assert_double_le(silent.blocks.median, 1000);
+  ck_assert_double_le(silent.blocks.worst, 5000);
+  struct figures spent = figures_of(swap_when_spent, _i);
+  ck_assert_double_le(spent.blocks.median, 400); /* part of the credit was kept for this */
+  ck_assert_double_le(spent.blocks.worst, 5000);
+}
+END_TEST
+
+START_TEST(noise_decides_nothing)
+{
+  struct figures equal = figures_of(identical, _i), noisy = figures_of(much_noise, _i);
+  ck_assert_double_le(equal.changes.worst, 2);
+  ck_assert_double_le(noisy.changes.worst, 2);
+  ck_assert_double_le(equal.changes.median, 0);
+  ck_assert_double_le(noisy.changes.median, 0);
+  ck_assert_double_gt(equal.games.median, 100);
+}
+END_TEST
+
+START_TEST(few_trials_and_late_ones)
+{
+  struct figures few = figures_of(few_measured, _i), late = figures_of(long_lives, _i);
+  ck_assert_double_lt(few.blocks.worst, 50000);
+  ck_assert_double_lt(late.blocks.worst, 50000);
+  ck_assert_double_le(late.loss.worst, 0.015);
+}
+END_TEST
+
+/* What the counter calls loss is what challengers have cost. */
+START_TEST(loss_is_what_it_cost)
+{
+  for (uint64_t seed = 1; seed <= 5; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    for (uint32_t i = 1; i < ARMS; i++) {
+      sim->cost[i] = 1 + 0.3 * i;
+    }
+    sim->cost[5] = 20;
+    start(sim);
+    run(sim, 20000);
+    ck_assert_double_eq_tol((double)counters[LEARN_LOSS] / 1000, sim->over, 0.2 * sim->over);
+    ck_assert_double_le(sim->over, 0.02 * 20000);
+    ck_assert_uint_gt(sim->tries, 20);
+  }
+}
+END_TEST
+
+START_TEST(no_budget_no_tries)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_BUDGET].number = 0;
+  some_good(sim, 1, 6);
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->tries, 0);
+  sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_EPSILON].number = 0;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->tries, 0);
+}
+END_TEST
+
+/* Blocks of an arm whose cost nobody knows yet are few, however long they live. */
+START_TEST(unknown_arms_have_few_blocks_out)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 3);
+  sim->life = 8000;
+  start(sim);
+  run(sim, 7900);
+  ck_assert_uint_eq(sim->tries, 0); /* no trial has come back, not even of the champion */
+  uint64_t before = counters[LEARN_TRIALS];
+  sim->life = 1;
+  run(sim, 400);
+  sim->life = 8000;
+  ck_assert_uint_gt(counters[LEARN_TRIALS], before);
+  uint64_t tries = sim->tries;
+  run(sim, 7500);
+  ck_assert_uint_le(sim->tries - tries, 150);
+}
+END_TEST
+
+/* It looks good for as long as the tenth time is missing, but it does not stay, and hardly ever comes again. */
+START_TEST(rare_costs_count)
+{
+  struct figures f = figures_of(rarely_dear, _i);
+  ck_assert_double_le(f.changes.worst, 4);
+  ck_assert_double_le(f.changes.median, 0);
+  ck_assert_double_le(f.regret.median, 0.02);
+}
+END_TEST
+
+START_TEST(interruptions_decide_nothing)
+{
+  struct figures equal = figures_of(interrupted, _i), half = figures_of(interrupted_start, _i);
+  ck_assert_double_le(equal.changes.worst, 2);
+  ck_assert_double_le(equal.changes.median, 0);
+  ck_assert_double_le(half.blocks.median, 1000);
+}
+END_TEST
+
+/* All arms become dearer alike. */
+START_TEST(phases_are_noticed)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    start(sim);
+    run(sim, 20000);
+    ck_assert_uint_eq(counters[LEARN_PHASES], 0);
+    for (uint32_t i = 0; i < ARMS; i++) {
+      sim->cost[i] = 3;
+    }
+    run(sim, 5000);
+    ck_assert_uint_eq(counters[LEARN_PHASES], 1);
+    ck_assert_uint_eq(sim->changes, 0);
+  }
+}
+END_TEST
+
+START_TEST(release_is_part_of_the_cost)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->arms = 3;
+  sim->cost[1] = 0.7;
+  sim->release_ns[1] = 20000;
+  sim->cost[2] = 0.8;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->champion[ROW], 2);
+}
+END_TEST
+
+/* ---- what the program sees ------------------------------------------------------------------------------------------- */
+
+static uint64_t decisions(int policy, uint64_t seed, uint64_t noise_seed)
+{
+  struct sim *sim = new_sim((uint32_t)policy, seed);
+  sim->random = noise_seed;
+  some_good(sim, 1, 6);
+  start(sim);
+  run(sim, 5000);
+  return sim->decisions_hash;
+}
+
+START_TEST(same_seed_same_decisions)
+{
+  ck_assert_uint_eq(decisions(_i, 7, 1), decisions(_i, 7, 1));
+  ck_assert_uint_ne(decisions(_i, 7, 1), decisions(_i, 8, 1));
+}
+END_TEST
+
+START_TEST(no_trials_no_games)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  some_good(sim, 1, 6);
+  sim->measured = 0;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(counters[LEARN_GAMES] + counters[LEARN_TRIALS], 0);
+  ck_assert_uint_eq(sim->changes, 0);
+}
+END_TEST
+
+START_TEST(a_clock_that_stands_proves_nothing)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->clock_stands = true;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(counters[LEARN_GAMES] + counters[LEARN_TRIALS], 0);
+  ck_assert_uint_gt(counters[LEARN_DROPPED], 1000);
+  ck_assert_uint_eq(sim->changes, 0);
+}
+END_TEST
+
+START_TEST(standings_add_up)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  some_good(sim, 1, 6);
+  start(sim);
+  run(sim, 20000);
+  uint64_t games = 0, wins = 0, losses = 0, draws = 0, trials = 0;
+  for (uint32_t i = 0; i < ARMS; i++) {
+    const hak_standing *standing = &sim->standing[i];
+    ck_assert_uint_eq(standing->games, standing->wins + standing->losses + standing->draws);
+    games += standing->games;
+    wins += standing->wins;
+    losses += standing->losses;
+    draws += standing->draws;
+    trials += standing->trials;
+    ck_assert_uint_eq(standing->rating != 0, _i == ELO && standing->trials > 0);
+  }
+  ck_assert_uint_eq(games, 2 * counters[LEARN_GAMES]);
+  ck_assert_uint_eq(wins, losses);
+  ck_assert_uint_eq(wins, counters[LEARN_WINS] + counters[LEARN_LOSSES]);
+  ck_assert_uint_eq(draws, 2 * counters[LEARN_DRAWS]);
+  ck_assert_uint_eq(trials, counters[LEARN_TRIALS]);
+  ck_assert_uint_eq(sim->standing[0].score, 1000);
+  ck_assert_uint_lt(sim->standing[sim->champion[ROW]].score, 700);
+  ck_assert_int_eq(sim->standing[sim->champion[ROW]].state, HAK_ARM_ACTIVE);
+}
+END_TEST
+
+START_TEST(listed_arms_only)
+{
+  static const char *const list[] = {"t2", "t3", NULL}, *const wrong[] = {"t2", "nobody", NULL};
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  some_good(sim, 1, 11);
+  sim->values[LEARN_LIST].list = list;
+  start(sim);
+  run(sim, 5000);
+  ck_assert(sim->champion[ROW] == 2 || sim->champion[ROW] == 3);
+  ck_assert_uint_eq(sim->standing[1].trials, 0);
+  ck_assert_int_eq(sim->standing[1].state, HAK_ARM_IDLE);
+  sim->values[LEARN_LIST].list = wrong;
+  ck_assert_int_ne(try_start(sim), HAK_OK);
+  ck_assert_uint_eq(lines, 1);
+  sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_CPU].number = sim->values[LEARN_FAULTS].number = 0;
+  ck_assert_int_ne(try_start(sim), HAK_OK);
+  ck_assert_uint_eq(lines, 1);
+}
+END_TEST
+
+START_TEST(scopes)
+{
+  static const uint16_t rows[] = {20 * HAK_SITES, 20 * HAK_SITES + 1, 23 * HAK_SITES};
+  for (uint32_t scope = LEARN_GLOBAL; scope <= LEARN_SITE; scope++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    memcpy(sim->rows, rows, sizeof rows);
+    sim->row_count = 1;
+    sim->values[LEARN_SCOPE].choice = scope;
+    some_good(sim, 1, 11);
+    start(sim);
+    run(sim, 3000);
+    uint8_t champion = sim->champion[rows[0]];
+    ck_assert_uint_ne(champion, 0);
+    ck_assert_uint_eq(sim->champion[rows[1]], scope == LEARN_SITE ? 0 : champion);
+    ck_assert_uint_eq(sim->champion[rows[2]], scope == LEARN_GLOBAL ? champion : 0);
+    ck_assert_uint_eq(sim->champion[10 * HAK_SITES], 0); /* small blocks: nobody learns anything about them */
+    ck_assert_uint_eq(sim->reason[rows[0]], HAK_REASON_BETTER);
+  }
+}
+END_TEST
+
+START_TEST(freeze)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  some_good(sim, 1, 6);
+  start(sim);
+  run(sim, 100);
+  ck_assert_uint_gt(sim->choice.trials, 0);
+  ck_assert_int_eq(sim->plugin->set(sim->self, LEARN_FREEZE, (hak_value){.flag = true}), HAK_OK);
+  ask(sim);
+  uint64_t tries = sim->tries, games = counters[LEARN_GAMES], trials = counters[LEARN_TRIALS];
+  run(sim, 5000);
+  ck_assert_uint_eq(sim->choice.trials, 0);
+  ck_assert_uint_eq(sim->tries, tries);
+  ck_assert_uint_eq(counters[LEARN_GAMES], games);
+  ck_assert_uint_eq(sim->changes, 0);
+  ck_assert_uint_ge(counters[LEARN_TRIALS], trials);
+  ck_assert_int_eq(sim->plugin->set(sim->self, LEARN_FREEZE, (hak_value){.flag = false}), HAK_OK);
+  ask(sim);
+  run(sim, 5000);
+  ck_assert_uint_eq(sim->changes, 1);
+  ck_assert_int_ne(sim->plugin->set(sim->self, LEARN_SEED, (hak_value){.integer = 1}), HAK_OK);
+}
+END_TEST
+
+START_TEST(back_to_the_baseline)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->arms = 3;
+  sim->cost[1] = 0.5;
+  sim->cost[2] = 3;
+  start(sim);
+  run(sim, 2000);
+  ck_assert_uint_eq(sim->champion[ROW], 1);
+  sim->cost[1] = 1.3; /* the program has changed: the baseline is better again */
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->champion[ROW], 0);
+  ck_assert_uint_eq(sim->reason[ROW], HAK_REASON_REVERT);
+  ck_assert_uint_eq(counters[LEARN_REVERTS], 1);
+}
+END_TEST
+
+START_TEST(too_many_faults)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->arms = 3;
+  sim->cost[1] = 0.5;
+  sim->cost[2] = 3;
+  sim->fault_rate = 1000000;
+  sim->values[LEARN_FAULT_LIMIT].integer = 500000;
+  start(sim);
+  run(sim, 20000);
+  uint64_t changes = sim->changes;
+  ck_assert_uint_eq(changes, 2); /* there and back */
+  run(sim, 40000);
+  ck_assert_uint_eq(sim->changes, changes);
+  ck_assert_uint_eq(sim->champion[ROW], 0);
+  ck_assert_uint_eq(sim->reason[ROW], HAK_REASON_FAULTS);
+  ck_assert_uint_eq(counters[LEARN_REVERTS], 1);
+}
+END_TEST
+
+/* A program with trapping exceptions that rounds upwards notices nothing. */
+START_TEST(floating_point_of_the_program)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  some_good(sim, 1, 6);
+  start(sim);
+  fenv_t before;
+  ck_assert_int_eq(fegetenv(&before), 0);
+  for (uint32_t i = 0; i < 3000; i++) {
+    one_block(sim);
+    if (sim->trial_count == 7) {
+      errno = 77;
+      feclearexcept(FE_ALL_EXCEPT);
+      feenableexcept(FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW | FE_UNDERFLOW | FE_INEXACT);
+      fesetround(FE_UPWARD);
+      ask(sim);
+      ck_assert_int_eq(fegetround(), FE_UPWARD);
+      ck_assert_int_eq(fetestexcept(FE_ALL_EXCEPT), 0);
+      ck_assert_int_eq(fegetexcept(), FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW | FE_UNDERFLOW | FE_INEXACT);
+      fesetenv(&before);
+      ck_assert_int_eq(errno, 77);
+    }
+  }
+  ck_assert_uint_gt(counters[LEARN_GAMES], 0);
+}
+END_TEST
+
+/* Values that make no sense change nothing, or at least break nothing. */
+START_TEST(senseless_samples)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  start(sim);
+  for (uint32_t i = 0; i < 2000; i++) {
+    for (uint32_t j = 0; j < 16; j++) {
+      hak_trial *trial = &sim->trials[j];
+      for (size_t k = 0; k < sizeof *trial; k++) {
+        ((unsigned char *)trial)[k] = (unsigned char)(uniform(sim) * 256);
+      }
+      trial->row = (uint16_t)(uniform(sim) * 300);
+      trial->arm = (uint8_t)(uniform(sim) * 16);
+      sim->cells[trial->row % HAK_ROWS][trial->arm % ARMS] =
+          (hak_cell){.blocks = trial->bytes, .frees = trial->cpu_ns, .release_ns = trial->fault_ns};
+    }
+    sim->trial_count = 16;
+    ask(sim);
+  }
+  ck_assert_uint_gt(counters[LEARN_DROPPED], 0);
+}
+END_TEST
+
+/* ---- costs ----------------------------------------------------------------------------------------------------------- */
+
+static struct learn *pricing(struct sim *sim, double cpu, double faults, double memory)
+{
+  const double ref[LEARN_TERMS] = {cpu, faults, memory};
+  sim->values[LEARN_MEMORY].number = 0.3;
+  start(sim);
+  learn_cost_set(sim->self, 0, ref);
+  return sim->self;
+}
+
+static double price(struct learn *learn, uint64_t cpu, uint64_t faults, uint64_t used, uint64_t held)
+{
+  const hak_trial trial = {.bytes = 1048576, .cpu_ns = cpu, .fault_ns = faults, .used_bytes = used, .held_bytes = held};
+  double cost = 0;
+  ck_assert(learn_cost(learn, 0, &trial, true, &cost));
+  return cost;
+}
+
+START_TEST(costs_are_weighted_ratios)
+{
+  struct learn *learn = pricing(new_sim((uint32_t)_i, 1), 1000, 1000, 1);
+  ck_assert_double_eq_tol(price(learn, 1000, 1000, 1048576, 0), 1, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 2000, 1000, 1048576, 0), 1.4, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 1000, 2000, 1048576, 0), 1.3, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 1000, 1000, 1048576, 1048576), 1.3, 1e-9);
+}
+END_TEST
+
+START_TEST(small_terms_do_not_matter)
+{
+  struct learn *learn = pricing(new_sim((uint32_t)_i, 1), 20000, 0, 1);
+  ck_assert_double_le(price(learn, 20000, 500, 1048576, 0), 1.05); /* one fault where there was none */
+  ck_assert_double_ge(price(learn, 20000, 128000, 1048576, 0), 5); /* 512 faults */
+  learn = pricing(new_sim((uint32_t)_i, 1), 1000, 100000, 1);
+  ck_assert_double_le(price(learn, 2000, 100000, 1048576, 0), 1.05); /* twice the time in malloc, a hundredth of the whole */
+  ck_assert_double_le(price(learn, 2000, 80000, 1048576, 0), 1);     /* which faults make good */
+  learn = pricing(new_sim((uint32_t)_i, 1), 40, 0, 1);
+  ck_assert_double_le(price(learn, 80, 0, 1048576, 0), 1.2); /* what the clock cannot tell from nothing */
+  learn = pricing(new_sim((uint32_t)_i, 1), 1000, 1000, 0.004);
+  ck_assert_double_le(price(learn, 1000, 1000, 8192, 0), 1.02); /* a block that is hardly touched */
+  ck_assert_double_ge(price(learn, 1000, 1000, 1048576, 0), 2); /* all of it resident because of huge pages */
+}
+END_TEST
+
+/* ---- the state file -------------------------------------------------------------------------------------------------- */
+
+static struct sim *learned(int policy, uint32_t scope)
+{
+  struct sim *sim = new_sim((uint32_t)policy, 1);
+  sim->values[LEARN_STATE_FILE].string = "state";
+  sim->values[LEARN_SCOPE].choice = scope;
+  some_good(sim, 1, 6);
+  file_size = -ENOENT;
+  start(sim);
+  ck_assert_uint_eq(lines, 0);
+  run(sim, 5000);
+  sim->ops->finish(sim->self);
+  ck_assert_int_gt(file_size, 0);
+  return sim;
+}
+
+static struct sim *again(int policy, uint32_t scope)
+{
+  struct sim *sim = new_sim((uint32_t)policy, 2);
+  sim->values[LEARN_STATE_FILE].string = "state";
+  sim->values[LEARN_SCOPE].choice = scope;
+  some_good(sim, 1, 6);
+  start(sim);
+  return sim;
+}
+
+START_TEST(restart_is_settled)
+{
+  for (uint32_t scope = LEARN_GLOBAL; scope <= LEARN_SITE; scope++) {
+    uint8_t champion = learned(_i, scope)->champion[ROW];
+    struct sim *sim = again(_i, scope);
+    ck_assert_uint_eq(lines, 0);
+    ck_assert_uint_ne(champion, 0);
+    ck_assert_uint_eq(sim->champion[ROW], champion);
+    ck_assert_uint_eq(sim->reason[ROW], HAK_REASON_SET);
+    ck_assert_uint_gt(sim->standing[champion].games, 0);
+    static char text[sizeof file], copy[sizeof file];
+    size_t size = learn_state_write(sim->self, text); /* scores may differ in the last digit from the first text's */
+    learn_reset(sim->self);
+    ck_assert_ptr_null(learn_state_read(sim->self, text, size));
+    ck_assert_uint_eq(learn_state_write(sim->self, copy), size);
+    ck_assert_int_eq(memcmp(text, copy, size), 0);
+    ck_assert_uint_eq(run(sim, 5000), 0);
+  }
+}
+END_TEST
+
+START_TEST(state_is_written_now_and_then)
+{
+  struct sim *sim = learned(_i, LEARN_BIN);
+  ck_assert_uint_eq(writes, sim->changes + 1); /* at once, and at the end */
+  uint32_t changes = 0;
+  sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_STATE_FILE].string = "state";
+  file_size = -ENOENT;
+  start(sim);
+  sim->ops->finish(sim->self);
+  ck_assert_uint_eq(writes, 0); /* nothing was learned */
+  for (uint32_t i = 0; i < 20000; i++) {
+    uint8_t champion = sim->champion[ROW];
+    sim->cost[champion] = 2; /* whoever wins becomes bad, so there are many changes */
+    sim->cost[(champion + 1) % ARMS] = 0.5;
+    one_block(sim);
+    changes += sim->champion[ROW] != champion;
+  }
+  ck_assert_uint_ge(changes, 4);
+  ck_assert_uint_le(writes, 1); /* in two seconds */
+}
+END_TEST
+
+START_TEST(other_states_are_refused)
+{
+  learned(_i, LEARN_BIN);
+  again(_i, LEARN_SITE);
+  ck_assert_uint_eq(lines, 1);
+  again(1 - _i, LEARN_BIN);
+  ck_assert_uint_eq(lines, 1);
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_STATE_FILE].string = "state";
+  sim->values[LEARN_BASELINE].arm = 1;
+  start(sim);
+  ck_assert_uint_eq(lines, 1);
+  sim->values[LEARN_BASELINE].arm = 0;
+  sim->arms = ARMS - 1;
+  start(sim);
+  ck_assert_uint_eq(lines, 1);
+  file[strlen("hakmem-learn ")] = '2';
+  again(_i, LEARN_BIN);
+  ck_assert_uint_eq(lines, 1);
+  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 1; learning begins anew");
+}
+END_TEST
+
+/* A shorter text is no text, and what was read of it leaves no trace. */
+START_TEST(truncated_states_are_refused)
+{
+  learned(_i, LEARN_BIN);
+  struct sim *sim = again(_i, LEARN_BIN);
+  static char empty[4096], text[4096];
+  learn_reset(sim->self);
+  size_t size = learn_state_write(sim->self, empty);
+  for (long i = 0; i < file_size; i++) {
+    char *exact = malloc((size_t)i + 1); /* so that a sanitizer sees a read behind its end */
+    memcpy(exact, file, (size_t)i);
+    ck_assert_ptr_nonnull(learn_state_read(sim->self, exact, (size_t)i));
+    free(exact);
+    ck_assert_uint_eq(learn_state_write(sim->self, text), size);
+    ck_assert_int_eq(memcmp(text, empty, size), 0);
+  }
+  ck_assert_ptr_null(learn_state_read(sim->self, file, (size_t)file_size));
+}
+END_TEST
+
+/* Whatever a text says, the learner can go on with it. */
+START_TEST(forged_states)
+{
+  learned(_i, LEARN_BIN);
+  static char text[sizeof file];
+  struct sim *sim = again(_i, LEARN_BIN);
+  uint32_t taken = 0;
+  for (uint32_t i = 0; i < 20000; i++) {
+    memcpy(text, file, (size_t)file_size);
+    for (uint32_t j = 0; j < 1 + i % 3; j++) {
+      text[(size_t)(uniform(sim) * (double)file_size)] = "0123456789 \n-crsetawz"[(size_t)(uniform(sim) * 21)];
+    }
+    learn_reset(sim->self);
+    taken += learn_state_read(sim->self, text, (size_t)file_size) == NULL;
+    if (i % 50 == 0) {
+      run(sim, 50);
+    }
+  }
+  ck_assert_uint_gt(taken, 100);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+  const TTest *const tests[] = {champion_that_is_best,
+                                bad_starts,
+                                new_phases,
+                                noise_decides_nothing,
+                                few_trials_and_late_ones,
+                                loss_is_what_it_cost,
+                                no_budget_no_tries,
+                                unknown_arms_have_few_blocks_out,
+                                rare_costs_count,
+                                interruptions_decide_nothing,
+                                phases_are_noticed,
+                                release_is_part_of_the_cost,
+                                same_seed_same_decisions,
+                                no_trials_no_games,
+                                a_clock_that_stands_proves_nothing,
+                                standings_add_up,
+                                listed_arms_only,
+                                scopes,
+                                freeze,
+                                back_to_the_baseline,
+                                too_many_faults,
+                                floating_point_of_the_program,
+                                senseless_samples,
+                                costs_are_weighted_ratios,
+                                small_terms_do_not_matter,
+                                restart_is_settled,
+                                state_is_written_now_and_then,
+                                other_states_are_refused,
+                                truncated_states_are_refused,
+                                forged_states};
+  if (argc > 1 && strcmp(argv[1], "table") == 0) {
+    print_table();
+    return EXIT_SUCCESS;
+  }
+  Suite *suite = suite_create("learn");
+  TCase *cases = tcase_create("learn");
+  tcase_set_timeout(cases, 120);
+  for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+    tcase_add_loop_test(cases, tests[i], 0, POLICIES);
+  }
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
