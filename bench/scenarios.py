@@ -28,8 +28,8 @@ import stats  # noqa: E402
 # The configurations of hakmem that are measured unless --hakmem names others: name, INI, settings.
 CONFIGURATIONS = [
     ("static", "etc/hakmem.ini", ""),
-    ("epsilon-greedy", "etc/hakmem.ini", "core.policy=epsilon-greedy"),
-    ("elo", "etc/hakmem.ini", "core.policy=elo"),
+    ("epsilon-greedy", "etc/learn.ini", "core.policy=epsilon-greedy"),
+    ("elo", "etc/learn.ini", "core.policy=elo"),
     ("no-cache", "etc/hakmem.ini", "core.cache=none"),
     ("no-reclaim", "etc/hakmem.ini", "core.reclaim=none"),
     ("no-hugepage", "etc/hakmem.ini", "strategy.default.route=malloc, mmap from 512K"),

@@ -27,7 +27,11 @@
 
 /* ---- the host -------------------------------------------------------------------------------------------------------- */
 
-enum { ROWS = 64, OPTIONS = 5 };
+enum {
+  ROWS = 64,
+  OPTIONS = 5,
+  PART = 8 /* of a request: by so much and a granule a range may be larger, whatever it was made for */
+};
 
 static uint64_t counters[ROWS];
 static uint64_t clock_now;
@@ -251,7 +255,7 @@ START_TEST(what_suits)
   ck_assert(!fits(range, 4 * MIB + 1, G, 2));
   ck_assert(fits(range, 4 * MIB - 1, G, 2));
 
-  size_t least = (63 * G * 4 + 4) / 5; /* 4 MiB is a quarter and a granule more */
+  size_t least = (63 * G * PART + PART) / (PART + 1); /* 4 MiB is this part and a granule more */
   ck_assert(fits(range, least, G, 2));
   ck_assert(!fits(range, least - 1, G, 2));
   ck_assert(!fits(range, 2 * MIB, G, 2));
@@ -303,7 +307,7 @@ START_TEST(a_request_of_the_same_size_always_hits)
     for (size_t i = 0; i < sizeof capacity / sizeof *capacity && capacity[i] <= GIB; i++) {
       range->capacity = capacity[i];
       ck_assert_msg(fits(range, size, G, 0), "%zu in %zu", size, capacity[i]);
-      bool close = capacity[i] <= size - 1 + (size - 1) / 4 + G;
+      bool close = capacity[i] <= size - 1 + (size - 1) / PART + G;
       ck_assert_msg(fits(range, size - 1, G, 0) == close, "%zu - 1 in %zu", size, capacity[i]);
     }
     checked++;
@@ -338,7 +342,7 @@ END_TEST
 
 START_TEST(smallest_first_then_newest)
 {
-  static const size_t capacity[] = {36, 32, 40, 33, 38, 32, 35, 39, 34, 37}; /* granules */
+  static const size_t capacity[] = {37, 33, 37, 34, 37, 33, 36, 37, 35, 36}; /* granules */
   enum { N = sizeof capacity / sizeof *capacity };
   hak_range *ranges[N], *got[N];
   new_cache(GIB);
@@ -626,7 +630,7 @@ static void program_free(hak_range *range)
 static void new_default_cache(void)
 {
   clock_now = 1000 * MS;
-  ck_assert_int_eq(start(256 * KIB, GIB, 256 * MIB, 16 * MIB, 1000), HAK_OK);
+  ck_assert_int_eq(start(256 * KIB, GIB, 256 * MIB, 8 * MIB, 1000), HAK_OK);
 }
 
 /* One block, allocated and freed again and again: only the first is a miss, whatever its size and however long it goes on. */
@@ -762,27 +766,51 @@ START_TEST(misses_evict)
 }
 END_TEST
 
-/* Blocks that the cache never sees are live as well: those of strategies without one, and what grows or shrinks in place. */
+/*
+ * Blocks that the cache never sees are live as well: those of strategies without one, and what grows or shrinks in place. They
+ * are noticed at whatever the cache is called for.
+ */
 START_TEST(other_live_blocks_count)
 {
+  enum { PUT, MISS, HIT, EXPIRE };
+  hak_range *ranges[10], *range = NULL;
   clock_now = 1000 * MS;
   ck_assert_int_eq(start(MIB, GIB, GIB, 0, 0), HAK_OK);
   new_program(G);
-  active += 100 * MIB;
-  program_free(program_malloc(4 * MIB)); /* 104 MiB were live: so much is the peak */
-  hak_range *ranges[8];
-  active -= 100 * MIB;
-  for (int i = 0; i < 8; i++) {
-    ranges[i] = program_malloc((size_t)(4 + 2 * i) * MIB); /* 88 MiB */
+  if (_i != MISS) {
+    range = program_malloc(4 * MIB);
   }
-  for (int i = 0; i < 8; i++) {
+  if (_i == HIT || _i == EXPIRE) {
+    program_free(range);
+  }
+  active += 100 * MIB;
+  if (_i == PUT) {
+    program_free(range);
+  } else if (_i == EXPIRE) {
+    clock_now += 1000 * MS;
+    program_release(ops->expire(self));
+  } else {
+    range = program_malloc(4 * MIB);
+  }
+  active -= 100 * MIB;
+  if (_i == MISS || _i == HIT) {
+    program_free(range);
+  }
+
+  for (int i = 0; i < 10; i++) {
+    ranges[i] = program_malloc(4 * MIB);
+  }
+  for (int i = 0; i < 10; i++) {
     program_free(ranges[i]);
   }
-  ck_assert_uint_eq(count("cached"), 88 * MIB);
-  active += 60 * MIB;
+  range = program_malloc(60 * MIB);
+  ck_assert_uint_eq(count("cached"), 40 * MIB); /* 100 MiB have been live, or 104 */
+  active += 20 * MIB;
   program_release(ops->expire(self));
-  ck_assert_uint_le(count("cached"), 44 * MIB);
-  ck_assert_uint_gt(count("cached"), 0);
+  ck_assert_uint_ge(count("cached"), 20 * MIB);
+  ck_assert_uint_le(count("cached"), 24 * MIB);
+  active -= 20 * MIB;
+  program_free(range);
   program_release(ops->drain(self));
   ck_assert_uint_eq(program.resident, 0);
 }
@@ -819,7 +847,7 @@ START_TEST(a_streaming_program)
     program_free(queue[--length]);
   }
   uint64_t requests = count("hits") + count("misses");
-  ck_assert_uint_le(program.resident_peak * 100, program.live_peak * 110);
+  ck_assert_uint_le(program.resident_peak * 100, program.live_peak * 105);
   ck_assert_uint_ge(count("hits") * 100, requests * 60);
   discard(ops->drain(self));
 }
@@ -998,6 +1026,7 @@ START_TEST(one_owner_at_a_time)
 }
 END_TEST
 
+/* No assertions here: they take a lock of Check, which a thread that is gone may have held. */
 static int look_around_in_child(void)
 {
   ops->fork_child(self);
@@ -1013,7 +1042,9 @@ static int look_around_in_child(void)
     return 2;
   }
   hak_range mine = {.base = (void *)GIB, .capacity = MIB, .requested = MIB, .site = &sites[0]};
-  if (ops->put(self, &mine) != NULL || take(MIB) != &mine) {
+  const hak_need need = {.size = MIB, .align = G, .site = &sites[0]};
+  hak_range *victims = NULL;
+  if (ops->put(self, &mine) != NULL || ops->take(self, &need, &victims) != &mine || victims != NULL) {
     return 3;
   }
   return 0;
@@ -1152,7 +1183,6 @@ int main(void)
                                drain_returns_all_and_the_cache_goes_on,
                                cached_blocks_do_not_raise_the_peak,
                                the_peak_is_that_of_the_last_periods,
-                               other_live_blocks_count,
                                counts_of_sites,
                                evictions_of_sites,
                                one_owner_at_a_time,
@@ -1169,6 +1199,7 @@ int main(void)
   }
   tcase_add_loop_test(tests, a_loop_of_one_block_always_hits, 0, 8);
   tcase_add_loop_test(tests, misses_evict, 0, 2);
+  tcase_add_loop_test(tests, other_live_blocks_count, 0, 4);
   tcase_add_loop_test(tests, a_streaming_program, 0, 4);
   suite_add_tcase(suite, tests);
   SRunner *runner = srunner_create(suite);

@@ -13,7 +13,7 @@
 
 enum {
   WORD = 64, /* bits in a word */
-  MAPS = 3   /* maps that share an array */
+  MAPS = 4   /* maps that share an array */
 };
 
 /* The bits of word `w` that lie in [first, end). */

@@ -55,6 +55,7 @@ struct arena {
   size_t lowest[ORDERS]; /* no free run of 1 << order granules or more starts below; what makes first fit fast */
   uint64_t *open;        /* writable granules */
   uint64_t *used;        /* granules that are in a block, or being released */
+  uint64_t *led;         /* first granules of blocks with a lead */
   uint64_t *dirty;       /* free granules whose pages the system has not got back: they do not read as zero */
   struct arena *next;    /* in pool->unused */
 };
@@ -72,7 +73,7 @@ struct extent_pool {
   size_t arena_now;      /* bytes to reserve next; atomic for readers without the lock */
   size_t arena_max;      /* bytes to reserve where nothing hinders it; constant */
   size_t unit;           /* of releases, in granules; constant */
-  size_t lead;           /* bytes of a lead; constant */
+  size_t lead;           /* granules of a lead; constant */
   size_t leads;          /* of all arenas */
   bool advise;           /* ask for transparent huge pages; constant */
 };
@@ -157,10 +158,9 @@ static bool arena_open(struct extent_pool *pool, struct arena *arena, size_t fir
     return true;
   }
   if (lead) {
-    bool closed = first > 0 && bits_next(arena->open, first - 1, first, true) == first;
     bool opened = open_range(pool, arena, first, end);
-    arena->leads += opened && closed;
-    pool->leads += opened && closed;
+    arena->leads += opened;
+    pool->leads += opened;
     return opened;
   }
   from = from / HUGE_GRANULES * HUGE_GRANULES;
@@ -246,6 +246,9 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
       continue;
     }
     first = arena_fit(arena, all, align);
+    if (first < arena->granules && bits_next(arena->open, first, first + lead, true) < first + lead) {
+      return HAK_NO_BLOCK; /* a lead that is open is none */
+    }
     if (first < arena->granules) {
       found = arena_open(pool, arena, first + lead, first + all, lead != 0) ? arena : NULL;
       refused = found == NULL;
@@ -263,34 +266,38 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
     return HAK_NO_BLOCK;
   }
   bool zeroed = arena_take(pool, found, first, first + all) == 0;
+  if (lead != 0) {
+    bits_set(found->led, first + lead, first + lead + 1);
+  }
   return hak_block_make(granule_address(found, first + lead), count * HAK_GRANULE, zeroed ? HAK_ZEROED : 0);
 }
 
 /* Writable address space that belongs to no arena. */
-static char *own_map(struct extent_pool *pool, size_t lead, size_t size, size_t align)
+static char *own_map(struct extent_pool *pool, size_t size, size_t align)
 {
   const hak_os *os = pool->host->os;
-  char *base = space_reserve(&pool->space, lead + size, align);
+  char *base = space_reserve(&pool->space, size, align);
   if (base == NULL) {
     return NULL;
   }
-  if (hak_os_failed(os->mprotect(base + lead, size, PROT_READ | PROT_WRITE))) {
-    space_unmap(&pool->space, base, lead + size);
+  if (hak_os_failed(os->mprotect(base, size, PROT_READ | PROT_WRITE))) {
+    space_unmap(&pool->space, base, size);
     return NULL;
   }
   if (pool->advise) {
-    os->madvise(base, lead + size, MADV_HUGEPAGE);
+    os->madvise(base, size, MADV_HUGEPAGE);
   }
-  return base + lead;
+  return base;
 }
 
 /* A block that is a mapping of its own. */
-static hak_block own_alloc(struct extent_pool *pool, size_t lead, size_t size, size_t align)
+static hak_block own_alloc(struct extent_pool *pool, size_t size, size_t align)
 {
+  size = round_up(size, pool->unit * HAK_GRANULE);
   space_retry(&pool->space);
-  char *base = own_map(pool, lead, size, align);
+  char *base = own_map(pool, size, align);
   if (base == NULL && drop_empty(pool)) { /* address space may be limited */
-    base = own_map(pool, lead, size, align);
+    base = own_map(pool, size, align);
   }
   if (base == NULL) {
     return HAK_NO_BLOCK;
@@ -299,37 +306,33 @@ static hak_block own_alloc(struct extent_pool *pool, size_t lead, size_t size, s
   return hak_block_make(base, size, HAK_ZEROED);
 }
 
-/* The lead of a block, in bytes. Only blocks with one are so large and begin where they do: others are aligned, or smaller. */
-static size_t lead_of(const struct extent_pool *pool, const void *base, size_t capacity)
+hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
 {
-  bool has = pool->lead != 0 && capacity >= EXTENT_LEAD_MIN && (uintptr_t)base % EXTENT_HUGE == pool->lead;
-  return has ? pool->lead : 0;
-}
-
-static hak_block block_alloc(struct extent_pool *pool, size_t lead, size_t size, size_t align)
-{
+  if (size > SIZE_LIMIT || align > SIZE_LIMIT) {
+    return HAK_NO_BLOCK;
+  }
   size_t margin = align > EXTENT_HUGE ? align : 0; /* arenas are aligned to huge pages only */
-  if (lead + size + margin > __atomic_load_n(&pool->arena_now, __ATOMIC_RELAXED) / ARENA_DIVISOR) {
-    return own_alloc(pool, lead, round_up(size, lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE), align);
+  if (size + margin > __atomic_load_n(&pool->arena_now, __ATOMIC_RELAXED) / ARENA_DIVISOR) {
+    return own_alloc(pool, size, align);
   }
   hak_lock_acquire(pool->host, &pool->lock);
-  hak_block block = arena_alloc(pool, lead / HAK_GRANULE, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
+  hak_block block = arena_alloc(pool, 0, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
   hak_lock_release(pool->host, &pool->lock);
   return block;
 }
 
-hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
-{
-  return size > SIZE_LIMIT || align > SIZE_LIMIT ? HAK_NO_BLOCK : block_alloc(pool, 0, size, align);
-}
-
 hak_block extent_alloc_lead(struct extent_pool *pool, size_t size)
 {
-  if (size > SIZE_LIMIT || size < EXTENT_LEAD_MIN || pool->lead == 0 ||
-      __atomic_load_n(&pool->leads, __ATOMIC_RELAXED) >= LEADS) {
+  if (pool->lead == 0 || size > __atomic_load_n(&pool->arena_now, __ATOMIC_RELAXED) / ARENA_DIVISOR) {
     return HAK_NO_BLOCK;
   }
-  return block_alloc(pool, pool->lead, size, EXTENT_HUGE);
+  hak_lock_acquire(pool->host, &pool->lock);
+  hak_block block = HAK_NO_BLOCK;
+  if (pool->leads < LEADS) {
+    block = arena_alloc(pool, pool->lead, round_up(size, HAK_GRANULE) / HAK_GRANULE, EXTENT_HUGE);
+  }
+  hak_lock_release(pool->host, &pool->lock);
+  return block;
 }
 
 /* ---- giving back ----------------------------------------------------------------------------------------------------- */
@@ -422,13 +425,12 @@ static bool claim(struct extent_pool *pool, struct arena *arena, size_t *first, 
 }
 
 /* Unmaps a block that is a mapping of its own. Called without pool->lock. */
-static void own_free(struct extent_pool *pool, char *base, size_t capacity)
+static void own_free(struct extent_pool *pool, void *base, size_t capacity)
 {
-  size_t lead = lead_of(pool, base, capacity);
   uncount(pool, EXTENT_MAPPED, capacity);
   uncount(pool, EXTENT_OWN, 1);
   hak_count(pool->host, EXTENT_RELEASES, 1);
-  space_unmap(&pool->space, base - lead, lead + capacity);
+  space_unmap(&pool->space, base, capacity);
 }
 
 void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
@@ -444,8 +446,9 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
       hak_lock_acquire(pool->host, &pool->lock);
       continue;
     }
-    size_t first = granule_index(arena, (char *)range->base - lead_of(pool, range->base, range->capacity));
-    size_t end = granule_index(arena, range->base) + range->capacity / HAK_GRANULE;
+    size_t first = granule_index(arena, range->base);
+    size_t end = first + range->capacity / HAK_GRANULE;
+    first -= bits_clear(arena->led, first, first + 1) * pool->lead;
     if (!claim(pool, arena, &first, &end)) {
       continue;
     }
@@ -503,19 +506,15 @@ static bool movable(const struct extent_pool *pool, const struct arena *arena, c
  */
 static hak_block move_out(struct extent_pool *pool, char *base, size_t capacity, size_t size, size_t align)
 {
-  size_t lead = lead_of(pool, base, capacity);
-  char *between = space_move(&pool->space, base, capacity, lead, capacity, align, MREMAP_DONTUNMAP);
+  char *between = space_move(&pool->space, base, capacity, capacity, align, MREMAP_DONTUNMAP);
   if (between == NULL) {
     return HAK_NO_BLOCK;
   }
-  char *target = space_move(&pool->space, between, capacity, lead, size, align, 0);
+  char *target = space_move(&pool->space, between, capacity, size, align, 0);
   if (target == NULL) {
     memcpy(base, between, capacity);
-    space_unmap(&pool->space, between - lead, lead + capacity);
+    space_unmap(&pool->space, between, capacity);
     return HAK_NO_BLOCK;
-  }
-  if (lead != 0) {
-    space_unmap(&pool->space, between - lead, lead);
   }
   extent_adopt(pool, size);
   hak_count(pool->host, EXTENT_MOVES, 1);
@@ -527,8 +526,7 @@ static hak_block move_out(struct extent_pool *pool, char *base, size_t capacity,
 static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacity, size_t size, size_t align)
 {
   const hak_os *os = pool->host->os;
-  size_t lead = lead_of(pool, base, capacity);
-  size = round_up(size, lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE);
+  size = round_up(size, pool->unit * HAK_GRANULE);
   if (size <= capacity) {
     if (size < capacity && !hak_os_failed(os->munmap(base + size, capacity - size))) {
       uncount(pool, EXTENT_MAPPED, capacity - size);
@@ -542,14 +540,10 @@ static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacit
     return HAK_NO_BLOCK;
   }
   if (hak_os_failed(extended)) {
-    char *target = space_move(&pool->space, base, capacity, lead, size, align, 0);
-    if (target == NULL) {
+    base = space_move(&pool->space, base, capacity, size, align, 0);
+    if (base == NULL) {
       return HAK_NO_BLOCK;
     }
-    if (lead != 0) {
-      space_unmap(&pool->space, base - lead, lead);
-    }
-    base = target;
     hak_count(pool->host, EXTENT_MOVES, 1);
   }
   hak_count(pool->host, EXTENT_MAPPED, size - capacity);
@@ -558,8 +552,7 @@ static hak_block own_resize(struct extent_pool *pool, char *base, size_t capacit
 
 hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, size_t size, size_t align)
 {
-  size_t lead = lead_of(pool, base, capacity);
-  if (size > SIZE_LIMIT || (lead != 0 && size < EXTENT_LEAD_MIN)) { /* a block with a lead must be recognised by its size */
+  if (size > SIZE_LIMIT) {
     return HAK_NO_BLOCK;
   }
   hak_lock_acquire(pool->host, &pool->lock);
@@ -578,18 +571,19 @@ hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, s
   }
   hak_block block = HAK_NO_BLOCK;
   bool move = false;
+  size_t first = granule_index(arena, base);
+  bool led = bits_next(arena->led, first, first + 1, true) == first;
   if (new_end == old_end) {
     block = hak_block_make(base, capacity, 0);
-  } else if (((uintptr_t)base - lead) % align == 0 && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
-             arena_open(pool, arena, old_end, new_end, lead != 0)) {
+  } else if (((uintptr_t)base % align == 0 || led) && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
+             arena_open(pool, arena, old_end, new_end, led)) {
     block = hak_block_make(base, grown, arena_take(pool, arena, old_end, new_end) == 0 ? HAK_ZEROED : 0);
   } else {
-    move = capacity >= MOVE_MIN && __atomic_load_n(&pool->host->counters[EXTENT_OWN], __ATOMIC_RELAXED) < MOVES_LIVE &&
+    move = !led && capacity >= MOVE_MIN && __atomic_load_n(&pool->host->counters[EXTENT_OWN], __ATOMIC_RELAXED) < MOVES_LIVE &&
            movable(pool, arena, base, capacity);
   }
   hak_lock_release(pool->host, &pool->lock);
-  size_t whole = lead != 0 ? HAK_GRANULE : pool->unit * HAK_GRANULE;
-  return move ? move_out(pool, base, capacity, round_up(size, whole), align) : block;
+  return move ? move_out(pool, base, capacity, round_up(size, pool->unit * HAK_GRANULE), align) : block;
 }
 
 bool extent_in_arena(struct extent_pool *pool, const void *base)
@@ -644,6 +638,7 @@ static struct arena *arena_record(struct extent_pool *pool, size_t granules)
     arena->open = (uint64_t *)(arena + 1);
     arena->used = arena->open + 1;
     arena->dirty = arena->used + 1;
+    arena->led = arena->dirty + 1;
   }
   return arena;
 }
@@ -791,7 +786,7 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->arena_max = round_up(arena, EXTENT_HUGE);
   pool->arena_now = pool->arena_max;
   pool->unit = setup->unit / HAK_GRANULE;
-  pool->lead = limited ? 0 : setup->lead; /* leads are address space */
+  pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space */
   pool->advise = setup->advise;
   return pool;
 }
@@ -799,7 +794,10 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
 void extent_warm(struct extent_pool *pool)
 {
   hak_lock_acquire(pool->host, &pool->lock);
-  (void)arena_reserve(pool, 0); /* if it fails, the first request will try again */
+  struct arena *arena = arena_reserve(pool, 0); /* if it fails, the first request will try again */
+  if (arena != NULL) {
+    (void)arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
+  }
   hak_lock_release(pool->host, &pool->lock);
 }
 

@@ -12,8 +12,6 @@
 
 #define EXTENT_HUGE ((size_t)2 << 20) /* bytes of a transparent huge page; arenas start and grow at multiples of it */
 
-#define EXTENT_LEAD_MIN (EXTENT_HUGE / 2 + HAK_GRANULE) /* bytes of the smallest block with a lead */
-
 /* The first counters of a backend that keeps a pool; its table starts with EXTENT_COUNTER_ROWS. */
 enum extent_counter {
   EXTENT_MAPPED,
@@ -53,15 +51,15 @@ struct extent_pool;
 /* [load] A new pool, which counts in host->counters. NULL after logging one line. */
 struct extent_pool *extent_start(const hak_host *host, const struct extent_setup *setup);
 
-/* [load] Reserves the first arena now rather than in the first request. */
+/* [load] Reserves the first arena now rather than in the first request, and opens the place of a first block of 2 MiB. */
 void extent_warm(struct extent_pool *pool);
 
 /* [any] As in hak_backend_ops. The capacity is a multiple of HAK_GRANULE; that of an own mapping, of the unit. */
 hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align);
 /*
- * [any] The same for at least EXTENT_LEAD_MIN bytes, with a lead: the block begins setup.lead bytes behind a multiple of EXTENT_HUGE.
- * HAK_NO_BLOCK, too, when there are as many leads as kernel mappings allow, or none are used. In a pool with leads, blocks of
- * that size without one are aligned to EXTENT_HUGE.
+ * [any] The same, with a lead: the block begins setup.lead bytes behind a multiple of EXTENT_HUGE. Such a block is resized in place
+ * only. HAK_NO_BLOCK, too, when there are as many leads as kernel mappings allow, when none are used, or when the place that
+ * would be next has been in use without one.
  */
 hak_block extent_alloc_lead(struct extent_pool *pool, size_t size);
 void extent_free(struct extent_pool *pool, void *base, size_t capacity);

@@ -2,9 +2,13 @@
 /*
  * hugepage.c - page backend: blocks on huge pages of 2 MiB, transparent ones or those of the system's reserved pool.
  *
- * It owns one pool of address space (extent.c, which has the locks) and what start found out about the system. A block of
- * 1 MiB or more has its huge pages for itself; smaller ones share them. Huge pages go back to the system as wholes, once no
- * block is on them: giving back a part would break the page, and the kernel would soon make it whole again.
+ * It owns one pool of address space (extent.c, which has the locks) and what start found out about the system. Blocks lie side by
+ * side and share huge pages at their ends. Those go back to the system as wholes, once no block is on them: giving back a part
+ * would break the page, and the kernel would soon make it whole again.
+ *
+ * Huge pages are earned. A huge page costs some thirty times a small one, which is little for who touches all of it and much for
+ * who touches a few bytes. So a block begins with a granule of small pages in front of its first huge page, and whether the
+ * latter was touched shows if the program can do without this.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -23,9 +27,10 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
-#define ALONE (EXTENT_HUGE / 2) /* blocks from this size on do not share a huge page */
-#define LEAD                                                                                                                   \
-  (EXTENT_HUGE - HAK_GRANULE) /* address space in front of them, which makes their first granule one of small pages */
+enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
+
+#define ALONE (EXTENT_HUGE / 2)          /* blocks from this size on may have a lead, or come from the reserved pool */
+#define LEAD (EXTENT_HUGE - HAK_GRANULE) /* puts the first granule of a block in front of a huge page, by itself */
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
@@ -63,8 +68,11 @@ struct hugepage {
   const hak_host *host;
   struct extent_pool *pool;
   enum mode mode;
-  bool transparent; /* the system gives huge pages to arenas */
-  uint32_t warned;  /* the first fallback has been logged; atomic */
+  bool transparent;  /* the system gives huge pages to arenas */
+  uintptr_t witness; /* the second granule of the last block with a lead; 0: looked at already; atomic */
+  uint32_t dense;    /* such a block was touched there; atomic */
+  uint32_t packed;   /* blocks without a lead since; atomic */
+  uint32_t warned;   /* the first fallback has been logged; atomic */
 };
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
@@ -98,16 +106,41 @@ static hak_block pool_alloc(struct hugepage *huge, size_t size)
   return HAK_NO_BLOCK;
 }
 
-/*
- * The capacity of a block that has huge pages for itself: a granule of small pages, so that who touches the beginning only does not
- * pay for a huge page, then huge pages, then small ones again, unless they would be more than half of a huge page.
- */
+/* What a block with a lead gets: what would fill more than half of a huge page behind the others is rounded up to one. */
 static size_t shape(size_t size)
 {
-  size_t body = size < EXTENT_LEAD_MIN ? EXTENT_LEAD_MIN - HAK_GRANULE : size - HAK_GRANULE;
-  size_t unit = body % EXTENT_HUGE > EXTENT_HUGE / 2 ? EXTENT_HUGE : HAK_GRANULE;
-  size_t rounded = (body + unit - 1) & ~(unit - 1);
-  return rounded < body || rounded > SIZE_MAX - HAK_GRANULE ? SIZE_MAX : rounded + HAK_GRANULE;
+  size_t tail = (size - HAK_GRANULE) % EXTENT_HUGE;
+  size_t up = size + (EXTENT_HUGE - tail);
+  return tail > EXTENT_HUGE / 2 && up > size ? up : size;
+}
+
+/* Whether the last block with a lead was touched beyond its beginning. Asked with every block, since programs change. */
+static bool is_dense(struct hugepage *huge)
+{
+  const hak_host *host = huge->host;
+  unsigned char there = 0;
+  uintptr_t page = __atomic_exchange_n(&huge->witness, 0, __ATOMIC_RELAXED);
+  if (page != 0) {
+    bool known = host->basic_syscalls == 0 && !hak_os_failed(host->os->mincore((void *)page, host->page_size, &there));
+    __atomic_store_n(&huge->dense, known && (there & 1) != 0, __ATOMIC_RELAXED);
+  }
+  return __atomic_load_n(&huge->dense, __ATOMIC_RELAXED) != 0;
+}
+
+/*
+ * A block whose first granule has small pages: who touches the beginning only does not pay for a huge page. While blocks turn out
+ * to be touched beyond that, they are packed instead, which wastes nothing; one of some is still made so, to notice a change.
+ */
+static hak_block witness_alloc(struct hugepage *huge, size_t size)
+{
+  if (is_dense(huge) && __atomic_add_fetch(&huge->packed, 1U, __ATOMIC_RELAXED) % WITNESS != 0) {
+    return HAK_NO_BLOCK;
+  }
+  hak_block block = extent_alloc_lead(huge->pool, shape(size));
+  if (block.base != NULL) {
+    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
+  }
+  return block;
 }
 
 static hak_block hugepage_alloc(void *self, void **slot, size_t size, size_t align)
@@ -118,11 +151,9 @@ static hak_block hugepage_alloc(void *self, void **slot, size_t size, size_t ali
   if (size >= ALONE) {
     if (huge->mode == MODE_HUGETLB && align <= EXTENT_HUGE) {
       block = pool_alloc(huge, round_to_huge(size));
-    } else if (align <= HAK_GRANULE) {
-      block = extent_alloc_lead(huge->pool, shape(size));
+    } else if (align <= HAK_GRANULE && huge->transparent) {
+      block = witness_alloc(huge, size);
     }
-    size = round_to_huge(size);
-    align = align < EXTENT_HUGE ? EXTENT_HUGE : align;
   }
   if (block.base == NULL) {
     block = extent_alloc(huge->pool, size, align);
@@ -145,12 +176,7 @@ static hak_block hugepage_resize(void *self, void **slot, void *base, size_t cap
   if (huge->mode == MODE_HUGETLB && !extent_in_arena(huge->pool, base)) {
     return HAK_NO_BLOCK; /* most likely pages of the reserved pool, whose mappings cannot grow */
   }
-  size_t align = HAK_GRANULE;
-  if (size >= ALONE) {
-    size = (uintptr_t)base % EXTENT_HUGE != 0 ? shape(size) : round_to_huge(size);
-    align = EXTENT_HUGE;
-  }
-  hak_block block = extent_resize(huge->pool, base, capacity, size, align);
+  hak_block block = extent_resize(huge->pool, base, capacity, size, HAK_GRANULE);
   block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
   return block;
 }

@@ -40,14 +40,13 @@ char *space_reserve(struct space *space, size_t size, size_t align)
   return (char *)at;
 }
 
-char *space_move(struct space *space, char *from, size_t old, size_t lead, size_t size, size_t align, int flags)
+char *space_move(struct space *space, char *from, size_t old, size_t size, size_t align, int flags)
 {
   const hak_os *os = space->host->os;
-  char *target = space_reserve(space, lead + size, align);
+  char *target = space_reserve(space, size, align);
   if (target == NULL) {
     return NULL;
   }
-  target += lead;
   long result = os->mremap(from, old, size, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
   if (!hak_os_failed(result)) {
     return target;
@@ -56,9 +55,6 @@ char *space_move(struct space *space, char *from, size_t old, size_t lead, size_
    * The kernel may have unmapped the target before it refused, and another thread may have mapped something there since. So
    * the target is ours only if it can be taken again, or if nothing has been unmapped: after EFAULT something has.
    */
-  if (lead != 0) {
-    space_unmap(space, target - lead, lead);
-  }
   long again = os->mmap(target, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   if (!hak_os_failed(again)) {
     space_unmap(space, (char *)again, size);

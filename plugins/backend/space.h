@@ -26,10 +26,10 @@ static inline size_t round_up(size_t value, size_t multiple)
 char *space_reserve(struct space *space, size_t size, size_t align);
 
 /*
- * [any] Moves the pages of [from, from + old) to new address space, `size` bytes that begin `lead` bytes behind a multiple of `align`,
- * with `flags` of mremap; the lead is reserved, too. NULL when the system refuses; the pages are then where they were.
+ * [any] Moves the pages of [from, from + old) to new address space, `size` bytes at a multiple of `align`, with `flags` of
+ * mremap. NULL when the system refuses; the pages are then where they were.
  */
-char *space_move(struct space *space, char *from, size_t old, size_t lead, size_t size, size_t align, int flags);
+char *space_move(struct space *space, char *from, size_t old, size_t size, size_t align, int flags);
 
 /*
  * [any] Unmaps address space. That can fail: at the limit of kernel mappings, one that would have to be split stays. Its pages

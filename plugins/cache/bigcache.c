@@ -51,7 +51,7 @@ static const hak_option bigcache_options[BIG_OPTIONS] = {
     [BIG_FLOOR] = {.key = "floor",
                    .type = HAK_SIZE,
                    .flags = HAK_LIVE,
-                   .fallback = "16M",
+                   .fallback = "8M",
                    .min = "0",
                    .max = "1T",
                    .help = "so many bytes may be kept even if the program's peak of resident memory rises by them"},
@@ -166,14 +166,14 @@ static_assert((LARGEST / HAK_GRANULE) >> 14 == 1 && CLASSES == ((14 - STEPS_LOG2
               "the class of LARGEST is the last one");
 
 /*
- * A range suits when it is at most a quarter and a granule larger than the request. So does one that served a request which was
+ * A range suits when it is at most an eighth and a granule larger than the request. So does one that served a request which was
  * not larger, whatever its backend made of it: the same request always finds it.
  */
 static bool suits(const hak_range *range, const hak_need *need)
 {
   return range->backend == need->backend && range->capacity >= need->size &&
          ((uintptr_t)range->base & (need->align - 1)) == 0 &&
-         (range->capacity <= need->size + need->size / 4 + HAK_GRANULE || range->requested <= need->size);
+         (range->capacity <= need->size + need->size / 8 + HAK_GRANULE || range->requested <= need->size);
 }
 
 /* ---- what is live ---------------------------------------------------------------------------------------------------- */
@@ -527,7 +527,7 @@ static void publish(struct bigcache *cache)
 static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **victims)
 {
   struct bigcache *cache = self;
-  bool possible = need->size <= LARGEST;
+  bool possible = need->size <= LARGEST && cached_now(cache) != 0;
   size_t reach = possible ? need->size + (need->size / 4 > ROUNDING ? need->size / 4 : ROUNDING) + HAK_GRANULE : 0;
   uint32_t last = class_of(reach < LARGEST ? reach : LARGEST);
   for (uint32_t cls = class_of(need->size); possible && cls <= last; cls++) {

@@ -63,7 +63,7 @@ static const hak_option batch_options[BATCH_OPTIONS] = {
     [BATCH_CAP] = {.key = "cap",
                    .type = HAK_SIZE,
                    .flags = HAK_LIVE,
-                   .fallback = "16M",
+                   .fallback = "8M",
                    .min = "0",
                    .max = "64G",
                    .help = "most bytes that wait or are being released at any moment"},
