@@ -24,6 +24,7 @@ enum {
   SITES = 64,      /* call sites with counts of their own; a power of two */
   SITE_PROBES = 4, /* places in which a site is looked for */
   TOP_SITES = 4,   /* of them in the statistics */
+  MANY = 16,       /* blocks of one size, so that each is a small part of what is live */
   PAGE = 4096      /* alignment of the state */
 };
 
@@ -206,6 +207,15 @@ static void turn(struct bigcache *cache, uint64_t now)
     uint64_t peak = __atomic_exchange_n(&cache->peak, active_now(cache), __ATOMIC_RELAXED);
     __atomic_store_n(&cache->peak_before, peak, __ATOMIC_RELAXED);
   }
+}
+
+/*
+ * What is live beside a block, for the bound on the peak. Among many blocks, purged ranges leave pages behind at their ends, where
+ * they share a huge page with a neighbour; a sixteenth stands for these.
+ */
+static uint64_t live_beside(uint64_t live, size_t size)
+{
+  return size <= live / MANY ? live + live / MANY : live;
 }
 
 /* Whether so many cached bytes are too many, beside `live` ones. */
@@ -528,7 +538,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
 {
   struct bigcache *cache = self;
   bool possible = need->size <= LARGEST && cached_now(cache) != 0;
-  size_t reach = possible ? need->size + (need->size / 4 > ROUNDING ? need->size / 4 : ROUNDING) + HAK_GRANULE : 0;
+  size_t reach = possible ? need->size + (need->size / 8 > ROUNDING ? need->size / 8 : ROUNDING) + HAK_GRANULE : 0;
   uint32_t last = class_of(reach < LARGEST ? reach : LARGEST);
   for (uint32_t cls = class_of(need->size); possible && cls <= last; cls++) {
     hak_range *range = take_from_class(cache, &cache->classes[cls], need);
@@ -545,7 +555,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
   }
   uint64_t live = active_now(cache);
   note_peak(cache, live); /* without the request, which may fail */
-  (void)make_room(cache, 0, live + need->size, victims);
+  (void)make_room(cache, 0, live_beside(live, need->size) + need->size, victims);
   hak_count(cache->host, BIG_MISSES, 1);
   count_for(cache, need->site, offsetof(struct site, misses));
   return NULL;
@@ -562,7 +572,7 @@ static hak_range *bigcache_put(void *self, hak_range *range)
   note_peak(cache, live + capacity);
   bool wanted =
       capacity >= cache->min && capacity <= cache->max && capacity <= __atomic_load_n(&cache->limit, __ATOMIC_RELAXED);
-  if (wanted && make_room(cache, capacity, live, &chain)) {
+  if (wanted && make_room(cache, capacity, live_beside(live, capacity), &chain)) {
     range->stamp = now;
     hak_count(cache->host, BIG_KEPT, 1); /* first, since it may be taken at once */
     hak_range *displaced = shelve(cache, range);
