@@ -216,9 +216,6 @@ void hki_epoch_count(struct hki_want *want)
   if (want->hit) {
     HKI_ADD(&cell->hits, UINT64_C(1));
   }
-  if (hki_epoch_learns()) {
-    want->number = hki_site_count(want->site);
-  }
   if (__atomic_add_fetch(&hakmem_root.blocks, 1U, __ATOMIC_RELAXED) >= HKI_LOAD(&next_decision)) {
     end_epoch();
   }

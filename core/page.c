@@ -84,6 +84,7 @@ HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *bac
     return NULL;
   }
   void *block = span->range.base;
+  want->untouched = (span->range.flags & HAK_ZEROED) != 0 && !(want->request & HKI_ZEROED);
   if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
     memset(block, 0, want->size);
   }

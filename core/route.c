@@ -32,7 +32,7 @@ HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
   uint32_t row = hki_route_row(want->size);
   want->is_challenger = false;
   if (want->size > HAK_CLASS_MAX && hki_epoch_learns()) {
-    row += hki_site_kind(want->site);
+    row += hki_site_count(want->site, &want->number);
     uint32_t share = HKI_LOAD(&hakmem_root.share[row]);
     want->is_challenger = share != 0 && draw(row, share);
   }

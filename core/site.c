@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * site.c - owns the table of call sites: open addressing, entries are added and never removed. Counts are atomic and relaxed; kinds are
- * written by the holder of the control lock. A site that finds no place is new for ever.
+ * site.c - owns the table of call sites: open addressing, entries are added and never removed. Counts are relaxed and may lose
+ * some; kinds are written by the holder of the control lock. A site that finds no place is new for ever.
  */
 #include "site.h"
 
@@ -59,10 +59,15 @@ uint32_t hki_site_kind(const void *address)
   return site != NULL ? HKI_LOAD(&site->kind) : HAK_SITE_NEW;
 }
 
-uint64_t hki_site_count(const void *address)
+uint32_t hki_site_count(const void *address, uint64_t *number)
 {
   struct site *site = address != NULL ? find(address, true) : NULL;
-  return site != NULL ? __atomic_add_fetch(&site->blocks, 1U, __ATOMIC_RELAXED) : 0;
+  if (site == NULL) {
+    return HAK_SITE_NEW;
+  }
+  *number = HKI_LOAD(&site->blocks) + 1;
+  HKI_STORE(&site->blocks, *number);
+  return HKI_LOAD(&site->kind);
 }
 
 void hki_site_freed(const void *address, uint64_t born)

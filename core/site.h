@@ -8,8 +8,8 @@
 /* enum hak_site of a site. [any] */
 uint32_t hki_site_kind(const void *site);
 
-/* Counts a block; returns how many the site has allocated. [any] */
-uint64_t hki_site_count(const void *site);
+/* Counts a block of the site, whose number it sets; returns enum hak_site. Blocks that are counted at once may count as one. [any] */
+uint32_t hki_site_count(const void *site, uint64_t *number);
 
 /* Tells that a block was freed whose number was `born`. [any] */
 void hki_site_freed(const void *site, uint64_t born);

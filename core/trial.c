@@ -16,8 +16,8 @@
 enum {
   RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
   DONE = 256,          /* finished ones that wait */
-  WINDOWS = 16,        /* pieces of a large block that are looked at, */
-  WINDOW = 256,        /* of so many pages each */
+  WINDOWS = 4,         /* pieces of a large block that are looked at, */
+  WINDOW = 1024,       /* of so many pages each */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   TOUCHES = 64,        /* pages touched to learn what a fault costs, */
@@ -128,7 +128,10 @@ static uint64_t fault_ns(uint64_t bytes, bool huge)
 
 bool hki_trial_due(const struct hki_want *want)
 {
-  return __atomic_sub_fetch(&rate[want->is_challenger].countdown, 1, __ATOMIC_RELAXED) == 0;
+  int64_t *countdown = &rate[want->is_challenger].countdown;
+  int64_t left = HKI_LOAD(countdown) - 1; /* threads that count at once may count as one */
+  HKI_STORE(countdown, left);
+  return left <= 0;
 }
 
 /* Under the lock. */
@@ -173,7 +176,7 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t
   uint64_t got = hki_os.now();
   hki_entry entry = hki_pagemap_get((uintptr_t)block);
   struct hki_span *span = hki_entry_kind(entry) == HKI_PAGE_BLOCK ? hki_entry_record(entry) : NULL;
-  uint64_t before = resident(block, span != NULL ? span->range.capacity : want->size);
+  uint64_t before = want->untouched ? 0 : resident(block, span != NULL ? span->range.capacity : want->size);
   hki_lock(&lock);
   struct running *trial = place();
   *trial = (struct running){.site = want->site,

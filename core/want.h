@@ -16,6 +16,7 @@ struct hki_want {
   uint64_t number;    /* of the block at its site, while the policy learns */
   bool is_challenger; /* which of the row's two arms that was */
   bool hit;           /* the cache had a range for it */
+  bool untouched;     /* no page of the block has been touched yet */
 };
 
 #endif
