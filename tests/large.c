@@ -146,13 +146,20 @@ static void *work(void *argument)
   return NULL;
 }
 
-static struct hak_totals totals(void)
+/* False when there is no memory for it now. */
+static bool read_totals(struct hak_totals *totals)
 {
   int (*stats)(struct hak_totals *) = NULL;
   void *symbol = probe_symbol("hak_stats");
-  struct hak_totals t = {.struct_size = sizeof t};
   memcpy(&stats, &symbol, sizeof stats);
-  if (stats == NULL || stats(&t) != 0) {
+  *totals = (struct hak_totals){.struct_size = sizeof *totals};
+  return stats != NULL && stats(totals) == 0;
+}
+
+static struct hak_totals totals(void)
+{
+  struct hak_totals t;
+  if (!read_totals(&t)) {
     probe_print("FAIL hakmem serves this process\n");
     _exit(1);
   }
@@ -163,9 +170,9 @@ static void *watch(void *unused)
 {
   (void)unused;
   while (!__atomic_load_n(&finished, __ATOMIC_ACQUIRE)) {
-    size_t held = totals().held;
-    if (held > cap && held > above_cap) {
-      above_cap = held;
+    struct hak_totals now;
+    if (read_totals(&now) && now.held > cap && now.held > above_cap) {
+      above_cap = now.held;
     }
     usleep(500);
   }

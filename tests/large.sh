@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # large.sh - large blocks of 8 threads under caches, purges and strategies that change all the time: patterns, zeroes, the cap, and
-# that everything goes back; also with kernels that refuse. `large.sh STEPS` for more than a short run.
+# that everything goes back; also where address space is short. `large.sh STEPS` for more than a short run.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 STEPS=${1:-400}
@@ -26,6 +26,10 @@ large "neither" "core.policy=flip;core.cache=none;core.reclaim=none" 4
 large "basic system calls" "core.policy=flip;core.syscalls=basic" 5
 large "plain madvise" "core.policy=flip;reclaim.batch.method=madvise" 6
 large "hardening full" "core.policy=flip;core.hardening=full" 7
+
+# Requests fail, and nothing else goes wrong.
+collect "address space is short" 300 env FAILURES_EXPECTED=1 LD_PRELOAD="$LIB" HAKMEM_SET="$base;$routes;core.policy=flip" \
+  bash -c 'ulimit -v 700000 && exec "$@"' bash "$WORK/large" 8 "$STEPS" 9 $((64 << 20))
 
 # What was measured is possible, and something was.
 report=$(env LD_PRELOAD="$LIB" HAKMEM_SET="$base;$routes;core.policy=flip;stats.exit=text" "$WORK/large" 2 "$STEPS" 8 $((64 << 20)) 2>&1)

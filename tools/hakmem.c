@@ -15,6 +15,7 @@ static const char help[] =
     "       hakmem plugins [DIRECTORY|FILE.so]...\n"
     "       hakmem plugins --check [-o key=value]... FILE.so\n"
     "       hakmem stat [--json|--prometheus] [--watch[=SECONDS]] PID\n"
+    "       hakmem advise [-c INI] [-o key=value]... PID|STATE_FILE\n"
     "       hakmem set [-t SECONDS] PID key=value\n"
     "       hakmem --version | --help\n"
     "\n"
@@ -32,6 +33,7 @@ static const char help[] =
     "plugins  lists plugins with their options and counters; --check runs the conformance checks on one\n"
     "stat     prints the statistics of a running or stopped process\n"
     "      --watch[=SECONDS]    one line of rates every second, until the process ends\n"
+    "advise   what a policy has learned, as an INI without it; -c, -o: the configuration it was learned with\n"
     "set      changes a live option of a running process\n"
     "  -t, --timeout SECONDS    how long to wait for the answer (2)\n"
     "\n"
@@ -48,6 +50,7 @@ int main(int argc, char **argv)
       {"check", check_command},
       {"plugins", plugins_command},
       {"stat", stat_command},
+      {"advise", advise_command},
       {"set", set_command},
       {"--inside-workout", workout_inside},
   };

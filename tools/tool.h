@@ -109,6 +109,7 @@ int compare_command(int argc, char **argv);
 int check_command(int argc, char **argv);
 int plugins_command(int argc, char **argv);
 int stat_command(int argc, char **argv);
+int advise_command(int argc, char **argv);
 int set_command(int argc, char **argv);
 
 /* `hakmem plugins --check FILE`. */
