@@ -78,10 +78,9 @@ HKI_SLOW void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *bac
 HKI_SLOW void hki_byte_release_measured(struct hki_thread *thread, void *block)
 {
   struct hki_header *header = hki_header(block);
-  uint64_t offset = header->offset;
   struct hki_trial_end end;
-  header->offset = offset & ((UINT64_C(1) << HKI_OFFSET_BITS) - 1);
-  hki_trial_stop(&end, (uint32_t)(offset >> HKI_OFFSET_BITS), block, hki_header_size(header), thread);
+  hki_trial_stop(&end, (uint32_t)(header->offset >> HKI_OFFSET_BITS), block, hki_header_size(header), thread);
+  header->offset = hki_header_offset(header);
   hki_byte_release(thread, block);
   hki_trial_finish(&end, thread);
 }
@@ -102,7 +101,7 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
   struct hki_header before = *hki_header(block);
   struct hki_backend *backend = hki_header_backend(&before);
   size_t old = hki_header_size(&before);
-  if (before.offset != HKI_ALIGN || size > HKI_SIZE_MAX - HKI_ALIGN || !hki_starts_reserve()) {
+  if (hki_header_offset(&before) != HKI_ALIGN || size > HKI_SIZE_MAX - HKI_ALIGN || !hki_starts_reserve()) {
     return NULL;
   }
   /* The backend may give the old place to another thread before it returns, so the bit goes first. */

@@ -29,6 +29,11 @@ HKI_INLINE size_t hki_header_size(const struct hki_header *header)
   return header->tag >> 16;
 }
 
+HKI_INLINE size_t hki_header_offset(const struct hki_header *header)
+{
+  return header->offset & ((UINT64_C(1) << HKI_OFFSET_BITS) - 1);
+}
+
 HKI_INLINE uint32_t hki_header_arm(const struct hki_header *header)
 {
   return header->tag >> 8 & (HKI_ARMS - 1);

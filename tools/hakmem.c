@@ -45,14 +45,8 @@ int main(int argc, char **argv)
     const char *name;
     int (*command)(int argc, char **argv);
   } commands[] = {
-      {"run", run_command},
-      {"compare", compare_command},
-      {"check", check_command},
-      {"plugins", plugins_command},
-      {"stat", stat_command},
-      {"advise", advise_command},
-      {"set", set_command},
-      {"--inside-workout", workout_inside},
+      {"run", run_command},   {"compare", compare_command}, {"check", check_command}, {"plugins", plugins_command},
+      {"stat", stat_command}, {"advise", advise_command},   {"set", set_command},     {"--inside-workout", workout_inside},
   };
 
   if (argc < 2) {
