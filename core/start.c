@@ -20,6 +20,7 @@
 #include "front.h"
 #include "message.h"
 #include "option.h"
+#include "pagemap.h"
 #include "plugin.h"
 #include "route.h"
 #include "settings.h"
@@ -296,7 +297,9 @@ static __attribute__((constructor)) void start(void)
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_READY, __ATOMIC_RELEASE);
   }
   hki_self = self;
-  (void)hki_thread_attach(); /* now rather than in the program's first request */
+  /* Now rather than in the program's first request: a record, and the page map around its mappings. */
+  (void)hki_thread_attach();
+  (void)hki_pagemap_slot((uintptr_t)&hakmem_root);
 }
 
 static __attribute__((destructor)) void finish(void)
