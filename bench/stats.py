@@ -147,3 +147,26 @@ def plot(path, title, label, places, series):
     commands.append("plot " + ", ".join(curves))
     done = subprocess.run(["gnuplot"], input="\n".join(commands) + "\n", text=True, capture_output=True, check=False)
     return done.returncode == 0
+
+
+def curves(path, title, across, up, series):
+    """Draws lines as SVG. False when gnuplot fails.
+
+    series: a list of (name, [(x, y), ...]).
+    """
+    commands = [
+        "set terminal svg size 960,520 dynamic background rgb 'white' font 'sans-serif,13' noenhanced",
+        f"set output {_quoted(os.path.abspath(path))}",
+        f"set title {_quoted(title)}",
+        f"set xlabel {_quoted(across)}",
+        f"set ylabel {_quoted(up)}",
+        "set grid linetype 1 linecolor rgb '#bbbbbb'",
+        "set key outside right top",
+    ]
+    drawn = []
+    for i, (name, points_of) in enumerate(series):
+        commands += [f"$data{i} << END", *(f"{x} {y}" for x, y in points_of), "END"]
+        drawn.append(f"$data{i} using 1:2 with linespoints pointsize 0.4 linetype {i + 1} title {_quoted(name)}")
+    commands.append("plot " + ", ".join(drawn))
+    done = subprocess.run(["gnuplot"], input="\n".join(commands) + "\n", text=True, capture_output=True, check=False)
+    return done.returncode == 0

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * learning.c - the program that bench/learning.py measures: phases of large blocks, each block's cost taken from the outside.
+ *
+ *   learning SCENARIO [-n BLOCKS]... [-t FILE -e BLOCKS]
+ *   learning -l
+ *
+ *   -n BLOCKS   of the first phase (10000); a second -n is for the second phase
+ *   -t FILE     after every so many blocks the report of hakmem is appended to it as JSON
+ *   -l          names the scenarios
+ *
+ * A scenario is one phase or two. A phase keeps some blocks live in a ring, oldest first, and replaces the oldest. Of each block
+ * are taken: the time in malloc and free, the time in the writes, which is mostly page faults, and of every eighth one the bytes
+ * resident before and after its free. These are the terms of the learning policies, measured without them, so a strategy that
+ * was chosen and one that was learned are compared by the same figures. The result is one line of JSON with sums for each phase
+ * and size bin. Nothing allocates between the first block and the last.
+ *
+ * There is one thread, and no lock.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hakmem/hakmem.h"
+
+#define KIB ((size_t)1024)
+#define MIB (1024 * KIB)
+
+enum {
+  PAGE = 4096,
+  RING = 64,     /* most live blocks */
+  BINS = 32,     /* powers of two */
+  PHASES = 2,    /* of a scenario */
+  MEASURED = 8,  /* one block of so many is looked at for resident pages */
+  STEP = 65536,  /* bytes by which rising sizes rise */
+  TOUCH_ONE = 0, /* of `stride`: the first page only */
+  PAGES = 65536  /* of the largest block */
+};
+
+_Noreturn static void die(const char *what, const char *why)
+{
+  dprintf(STDERR_FILENO, "learning: %s: %s\n", what, why);
+  exit(2);
+}
+
+/* ---- scenarios ------------------------------------------------------------------------------------------------------- */
+
+struct phase {
+  size_t least, most; /* bytes of a block */
+  unsigned live;      /* blocks in the ring; 0: there is no such phase */
+  unsigned low;       /* when the ring is full, it is emptied down to this; live - 1: one is replaced */
+  unsigned stride;    /* every so many pages are written, or TOUCH_ONE */
+  bool rising;        /* each block is larger than the one before, up to the largest; else sizes are drawn */
+};
+
+static const struct scenario {
+  const char *name, *about;
+  struct phase phase[PHASES];
+} scenarios[] = {
+    {"reuse", "2 MiB, one at a time, every page written", {{2 * MIB, 2 * MIB, 1, 0, 1, false}}},
+    {"queue", "1 to 8 MiB, a queue that swings between 8 and 32 blocks, every page written", {{MIB, 8 * MIB, 32, 8, 1, false}}},
+    {"half",
+     "512 to 1024 KiB, a queue that swings between 16 and 64 blocks, every page written",
+     {{512 * KIB, MIB - 1, 64, 16, 1, false}}},
+    {"sparse",
+     "4 to 8 MiB, a queue that swings between 8 and 32 blocks, one page written",
+     {{4 * MIB, 8 * MIB - 1, 32, 8, TOUCH_ONE, false}}},
+    {"stream",
+     "4 to 8 MiB, one at a time, each larger than the one before, every page written",
+     {{4 * MIB, 8 * MIB - 1, 1, 0, 1, true}}},
+    {"thin",
+     "4 to 8 MiB, one at a time, each larger than the one before, one page written",
+     {{4 * MIB, 8 * MIB - 1, 1, 0, TOUCH_ONE, true}}},
+    {"dense-wide",
+     "16 to 32 MiB, a queue that swings between 2 and 6 blocks, every page written, then one at a time, each larger than the "
+     "one "
+     "before, one page of each 2 MiB written",
+     {{16 * MIB, 32 * MIB - 1, 6, 2, 1, false}, {16 * MIB, 32 * MIB - 1, 1, 0, 512, true}}},
+    {"reuse-stream",
+     "6 MiB, one at a time, every page written, then stream",
+     {{6 * MIB, 6 * MIB, 1, 0, 1, false}, {4 * MIB, 8 * MIB - 1, 1, 0, 1, true}}},
+};
+
+enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
+
+/* ---- what a block costs ---------------------------------------------------------------------------------------------- */
+
+struct sums {
+  uint64_t blocks, bytes;       /* allocated, requested */
+  uint64_t call_ns;             /* in malloc and free */
+  uint64_t touch_ns;            /* in writes */
+  uint64_t looked, looked_size; /* blocks looked at for resident pages, and their bytes */
+  uint64_t used, held;          /* bytes resident of them, before and after the free */
+};
+
+static struct sums sums[PHASES][BINS];
+
+static uint64_t now(void)
+{
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
+}
+
+static unsigned bin_of(size_t size)
+{
+  return 63U - (unsigned)__builtin_clzll(size);
+}
+
+/* Bytes of a block in resident pages; 0 when its address space is gone. */
+static uint64_t resident(const char *block, size_t size)
+{
+  static unsigned char there[PAGES];
+  uintptr_t first = ((uintptr_t)block + PAGE - 1) / PAGE, end = ((uintptr_t)block + size) / PAGE;
+  uint64_t found = 0;
+  if (mincore((void *)(first * PAGE), (end - first) * PAGE, there) == 0) {
+    for (size_t i = 0; i < end - first; i++) {
+      found += there[i] & 1U;
+    }
+  }
+  return found * PAGE;
+}
+
+/* ---- a phase --------------------------------------------------------------------------------------------------------- */
+
+struct live {
+  char *block;
+  size_t size;
+  uint64_t number;
+};
+
+/* The live blocks, oldest first. */
+static struct {
+  struct live at[RING];
+  unsigned oldest, count;
+} ring;
+
+static uint64_t blocks;                /* of the process so far */
+static uint32_t generator = 362436069; /* state, never 0 */
+
+static size_t next_size(const struct phase *phase, size_t last)
+{
+  if (phase->rising) {
+    return last + STEP > phase->most ? phase->least : last + STEP;
+  }
+  generator ^= generator << 13;
+  generator ^= generator >> 17;
+  generator ^= generator << 5;
+  return phase->least + generator % (phase->most - phase->least + 1);
+}
+
+static void obtain(struct sums *bins, size_t size, unsigned stride)
+{
+  struct sums *sum = &bins[bin_of(size)];
+  uint64_t began = now();
+  char *block = malloc(size);
+  uint64_t got = now();
+  if (block == NULL) {
+    die("malloc", strerror(errno));
+  }
+  size_t step = stride == TOUCH_ONE ? size : (size_t)stride * PAGE;
+  for (size_t at = 0; at < size; at += step) {
+    ((volatile char *)block)[at] = 1;
+  }
+  sum->touch_ns += now() - got;
+  sum->call_ns += got - began;
+  sum->blocks++;
+  sum->bytes += size;
+  ring.at[(ring.oldest + ring.count++) % RING] = (struct live){block, size, blocks++};
+}
+
+static void give_back(struct sums *bins)
+{
+  struct live *live = &ring.at[ring.oldest];
+  struct sums *sum = &bins[bin_of(live->size)];
+  char *volatile block = live->block; /* its pages are looked at after the free, its bytes are not */
+  bool look = live->number % MEASURED == 0;
+  if (look) {
+    sum->looked++;
+    sum->looked_size += live->size;
+    sum->used += resident(block, live->size);
+  }
+  uint64_t began = now();
+  free(block);
+  sum->call_ns += now() - began;
+  if (look) {
+    sum->held += resident(block, live->size);
+  }
+  ring.oldest = (ring.oldest + 1) % RING;
+  ring.count--;
+}
+
+/* ---- traces ---------------------------------------------------------------------------------------------------------- */
+
+static struct {
+  int fd; /* -1: none */
+  uint64_t every;
+  int (*write)(int fd, const char *format);
+} trace = {.fd = -1};
+
+static void run_phase(const struct phase *phase, struct sums *bins, uint64_t count)
+{
+  size_t size = phase->most;
+  for (uint64_t i = 0; i < count; i++) {
+    if (ring.count == phase->live) {
+      while (ring.count > phase->low) {
+        give_back(bins);
+      }
+    }
+    size = next_size(phase, size);
+    obtain(bins, size, phase->stride);
+    if (trace.fd >= 0 && blocks % trace.every == 0 && trace.write(trace.fd, "json") != 0) {
+      die("hak_stats_write", strerror(errno));
+    }
+  }
+  while (ring.count > 0) {
+    give_back(bins);
+  }
+}
+
+/* ---- the process ----------------------------------------------------------------------------------------------------- */
+
+struct reading {
+  struct rusage usage;
+  struct hak_totals totals; /* under hakmem */
+};
+
+static int (*hakmem_stats)(struct hak_totals *); /* NULL: not under hakmem */
+
+static struct reading take_reading(void)
+{
+  struct reading reading = {.totals.struct_size = sizeof reading.totals};
+  getrusage(RUSAGE_SELF, &reading.usage);
+  if (hakmem_stats != NULL && hakmem_stats(&reading.totals) != 0) {
+    die("hak_stats", strerror(errno));
+  }
+  return reading;
+}
+
+static int64_t microseconds(const struct rusage *usage)
+{
+  return (int64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 + usage->ru_utime.tv_usec +
+         usage->ru_stime.tv_usec;
+}
+
+static void print_phase(const struct sums *bins)
+{
+  const char *comma = "";
+  for (unsigned bin = 0; bin < BINS; bin++) {
+    const struct sums *s = &bins[bin];
+    if (s->blocks > 0) {
+      printf("%s\"%u\": {\"blocks\": %llu, \"bytes\": %llu, \"call_ns\": %llu, \"touch_ns\": %llu, \"looked_size\": %llu, "
+             "\"used\": %llu, \"held\": %llu}",
+             comma, bin, (unsigned long long)s->blocks, (unsigned long long)s->bytes, (unsigned long long)s->call_ns,
+             (unsigned long long)s->touch_ns, (unsigned long long)s->looked_size, (unsigned long long)s->used,
+             (unsigned long long)s->held);
+      comma = ", ";
+    }
+  }
+}
+
+static void measure(const struct scenario *scenario, const uint64_t counts[PHASES])
+{
+  unsigned phases = scenario->phase[1].live != 0 ? 2 : 1;
+  struct reading before = take_reading();
+  uint64_t start = now();
+  for (unsigned i = 0; i < phases; i++) {
+    run_phase(&scenario->phase[i], sums[i], counts[i]);
+  }
+  uint64_t ns = now() - start;
+  struct reading after = take_reading();
+
+  Dl_info info = {0};
+  void *symbol = dlsym(RTLD_DEFAULT, "malloc");
+  bool known = symbol != NULL && dladdr(symbol, &info) != 0 && info.dli_fname != NULL;
+  printf("{\"blocks\": %llu, \"ns\": %llu, \"cpu_us\": %lld, \"faults\": %lld, \"peak_kib\": %ld, \"malloc\": \"%s\"",
+         (unsigned long long)blocks, (unsigned long long)ns,
+         (long long)(microseconds(&after.usage) - microseconds(&before.usage)),
+         (long long)(after.usage.ru_minflt - before.usage.ru_minflt), after.usage.ru_maxrss, known ? info.dli_fname : "");
+  if (hakmem_stats != NULL) {
+    printf(", \"allocs\": %llu, \"frees\": %llu", (unsigned long long)(after.totals.allocs - before.totals.allocs),
+           (unsigned long long)(after.totals.frees - before.totals.frees));
+  }
+  printf(", \"phases\": [");
+  for (unsigned i = 0; i < phases; i++) {
+    printf("%s{", i == 0 ? "" : ", ");
+    print_phase(sums[i]);
+    printf("}");
+  }
+  printf("]}\n");
+}
+
+static uint64_t number(const char *text)
+{
+  char *end = NULL;
+  unsigned long value = strtoul(text, &end, 10);
+  if (end == text || *end != '\0' || value < 1 || value > 100000000) {
+    die(text, "not a usable number");
+  }
+  return value;
+}
+
+static void find(const char *name, void *function, size_t size)
+{
+  void *symbol = dlsym(RTLD_DEFAULT, name);
+  memcpy(function, &symbol, size);
+}
+
+int main(int argc, char **argv)
+{
+  uint64_t counts[PHASES] = {10000, 10000};
+  unsigned given = 0;
+  trace.every = 1000;
+  for (int option; (option = getopt(argc, argv, "n:t:e:l")) != -1;) {
+    switch (option) {
+    case 'n':
+      for (unsigned i = given; i < PHASES; i++) {
+        counts[i] = number(optarg);
+      }
+      given++;
+      break;
+    case 't':
+      trace.fd = open(optarg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+      if (trace.fd < 0) {
+        die(optarg, strerror(errno));
+      }
+      break;
+    case 'e':
+      trace.every = number(optarg);
+      break;
+    case 'l':
+      for (size_t i = 0; i < SCENARIOS; i++) {
+        printf("%s\t%s\n", scenarios[i].name, scenarios[i].about);
+      }
+      return 0;
+    default:
+      return 2;
+    }
+  }
+  find("hak_stats", &hakmem_stats, sizeof hakmem_stats);
+  find("hak_stats_write", &trace.write, sizeof trace.write);
+  if (trace.fd >= 0 && trace.write == NULL) {
+    die("-t", "not under hakmem");
+  }
+  for (size_t i = 0; optind < argc && i < SCENARIOS; i++) {
+    if (strcmp(argv[optind], scenarios[i].name) == 0) {
+      measure(&scenarios[i], counts);
+      return 0;
+    }
+  }
+  die("usage", "learning SCENARIO [-n BLOCKS]... [-t FILE -e BLOCKS] | learning -l");
+}
