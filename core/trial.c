@@ -20,11 +20,15 @@ enum {
   WINDOW = 1024,       /* of so many pages each */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
+  INCOME = 100,        /* of the time, one part in so many may go into measuring */
+  CONTESTED = 250,     /* the same for champions while they have a challenger, */
+  URGENT = 4,          /* and while they have none, one block in so many, as long as there is credit */
   TOUCHES = 64,        /* pages touched to learn what a fault costs, */
   HUGE_TOUCHES = 4     /* and huge ones */
 };
 #define HUGE ((size_t)2 << 20)
-#define SETTLED UINT64_C(50000000) /* ns that a process runs before it spends time on learning what a fault costs */
+#define CREDIT_MOST INT64_C(20000000) /* ns that can be saved */
+#define SETTLED UINT64_C(50000000)    /* ns that a process runs before it spends time on learning what a fault costs */
 
 struct running {
   const void *site;
@@ -45,9 +49,6 @@ static struct hak_trial done[DONE];
 static uint32_t done_count; /* also read without the lock */
 
 /* How often to measure, apart for champions [0] and challengers [1], so that few blocks of the latter are not lost among the former. */
-/* Of the time, one part in so many goes into measuring each. */
-static const uint64_t share_of_time[2] = {500, 125};
-
 static struct {
   int64_t countdown; /* blocks until the next measured one; atomic */
   uint64_t stride;   /* what it started from */
@@ -55,6 +56,11 @@ static struct {
 } rate[2] = {{.countdown = CHAMPION_FIRST, .stride = CHAMPION_FIRST}, {.countdown = 1, .stride = 1}};
 static uint64_t cost_ns = 4000; /* mean, of one trial with its part of the decisions */
 static uint64_t spent_ns;       /* on trials and decisions, not yet in that mean */
+
+/* Time that was not spent on measuring may be spent later, when something is to be found out. */
+static int64_t credit_ns;
+static uint64_t credited; /* ns; when the last income came; 0: never */
+static uint32_t jitter = 2463534242U;
 
 static uint64_t first_end; /* ns, when the first trial ended; 0: none has */
 static struct {
@@ -140,22 +146,43 @@ static void spend(uint64_t ns)
   spent_ns += ns < OUTLIER ? ns : OUTLIER;
 }
 
-/* Sets the stride so that measuring takes its share of the time. Under the lock. */
-static void pace(bool challenger, uint64_t now)
+static uint64_t draw_below(uint64_t limit)
 {
+  jitter ^= jitter << 13;
+  jitter ^= jitter >> 17;
+  jitter ^= jitter << 5;
+  return jitter % limit;
+}
+
+/*
+ * Sets the stride so that measuring takes its share of the time. A challenger's blocks are few, and all of them are measured while there
+ * is credit. So are many of a champion that has no challenger: the policy knows too little of it to let one try. Strides vary, lest
+ * they fall into step with the program. Under the lock.
+ */
+static void pace(const struct hki_want *want, uint64_t now)
+{
+  uint32_t kind = want->is_challenger;
+  bool contested = HKI_LOAD(&hakmem_root.share[want->row]) != 0;
+  credit_ns += credited == 0 ? 0 : (int64_t)((now - credited) / INCOME);
+  credit_ns = (credit_ns < CREDIT_MOST ? credit_ns : CREDIT_MOST) - (int64_t)spent_ns;
+  credited = now;
   cost_ns = cost_ns - cost_ns / 8 + spent_ns / 8;
   spent_ns = 0;
-  uint64_t stride = rate[challenger].stride;
-  if (rate[challenger].last != 0) {
-    uint64_t per_block = (now - rate[challenger].last) / stride + 1;
-    uint64_t blocks = cost_ns * share_of_time[challenger] / per_block + 1;
-    /* In one step it changes so much at most: a pause of the program says little about the blocks after it. */
-    uint64_t least = stride / 8 + 1, most = stride * 2;
-    stride = blocks < least ? least : blocks > most ? most : blocks;
+  uint64_t stride = rate[kind].stride;
+  if (rate[kind].last != 0) {
+    uint64_t per_block = (now - rate[kind].last) / stride + 1;
+    uint64_t blocks = cost_ns * (contested && kind == 0 ? CONTESTED : INCOME) / per_block + 1;
+    if (credit_ns > 0 && (kind == 1 || !contested)) {
+      uint64_t urgent = kind == 1 ? 1 : URGENT;
+      blocks = blocks < urgent ? blocks : urgent;
+    }
+    /* In one step it grows so much at most: a pause of the program says little about the blocks after it. */
+    stride = blocks > stride * 2 ? stride * 2 : blocks;
   }
-  rate[challenger].last = now;
-  rate[challenger].stride = stride;
-  __atomic_store_n(&rate[challenger].countdown, (int64_t)stride, __ATOMIC_RELAXED);
+  stride = stride > 1 ? 1 + draw_below(2 * stride - 1) : 1;
+  rate[kind].last = now;
+  rate[kind].stride = stride;
+  __atomic_store_n(&rate[kind].countdown, (int64_t)stride, __ATOMIC_RELAXED);
 }
 
 /* A free place, or that of the oldest trial: its block may live for ever. Under the lock. */
@@ -193,7 +220,7 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t
   uint32_t id = (uint32_t)(trial - running + 1) << 8 | trial->generation;
   uint64_t now = hki_os.now();
   spend(now - got);
-  pace(want->is_challenger, now);
+  pace(want, now);
   hki_unlock(&lock);
   if (span != NULL) {
     span->trial = id;
