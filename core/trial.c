@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* trial.c - owns the trials that run and those that wait for the policy, under `lock`; and the rate at which blocks are measured. */
+/*
+ * trial.c - owns the trials that run, those that wait for the policy, and the rate at which blocks are measured; all under `lock`,
+ * but for the countdowns.
+ */
 #include "trial.h"
 
 #include <sys/auxv.h>
@@ -48,7 +51,7 @@ static struct running running[RUNNING];
 static struct hak_trial done[DONE];
 static uint32_t done_count; /* also read without the lock */
 
-/* How often to measure, apart for champions [0] and challengers [1], so that few blocks of the latter are not lost among the former. */
+/* How often to measure, apart for champions [0] and challengers [1]: the few of the latter would be lost among the former. */
 static struct {
   int64_t countdown; /* blocks until the next measured one; atomic */
   uint64_t stride;   /* what it started from */
@@ -155,9 +158,9 @@ static uint64_t draw_below(uint64_t limit)
 }
 
 /*
- * Sets the stride so that measuring takes its share of the time. A challenger's blocks are few, and all of them are measured while there
- * is credit. So are many of a champion that has no challenger: the policy knows too little of it to let one try. Strides vary, lest
- * they fall into step with the program. Under the lock.
+ * Sets the stride so that measuring takes its share of the time. A challenger's blocks are few, and all of them are measured while
+ * there is credit. So are many of a champion that has no challenger: the policy knows too little of it to let one try. Strides
+ * vary, lest they fall into step with the program. Under the lock.
  */
 static void pace(const struct hki_want *want, uint64_t now)
 {
