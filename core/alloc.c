@@ -110,6 +110,9 @@ static void *routed(struct hki_thread *thread, struct hki_want *want)
   }
   if (large && block != NULL) {
     hki_epoch_count(want);
+    if (hki_epoch_learns() && hki_entry_kind(hki_pagemap_get((uintptr_t)block)) == HKI_STARTS) {
+      hki_byte_counted(block, want->row);
+    }
     if (HKI_UNLIKELY(measured)) {
       hki_trial_start(want, block, began);
     }

@@ -2,6 +2,7 @@
 /* byte.c - the slow half of byte blocks. Owns nothing. */
 #include "byte.h"
 
+#include "epoch.h"
 #include "misuse.h"
 #include "span.h"
 #include "trial.h"
@@ -75,14 +76,23 @@ HKI_SLOW void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *bac
   return block;
 }
 
-HKI_SLOW void hki_byte_release_measured(struct hki_thread *thread, void *block)
+HKI_SLOW void hki_byte_release_counted(struct hki_thread *thread, void *block)
 {
   struct hki_header *header = hki_header(block);
+  uint64_t offset = header->offset;
+  uint32_t trial = (uint32_t)(offset >> HKI_TRIAL_SHIFT);
   struct hki_trial_end end;
-  hki_trial_stop(&end, (uint32_t)(header->offset >> HKI_OFFSET_BITS), block, hki_header_size(header), thread);
   header->offset = hki_header_offset(header);
+  if (offset & HKI_COUNTED) {
+    hki_epoch_freed(hki_header_arm(header), hki_header_size(header), (uint32_t)(offset >> HKI_KIND_SHIFT) % HAK_SITES);
+  }
+  if (trial != 0) {
+    hki_trial_stop(&end, trial, block, hki_header_size(header), thread);
+  }
   hki_byte_release(thread, block);
-  hki_trial_finish(&end, thread);
+  if (trial != 0) {
+    hki_trial_finish(&end, thread);
+  }
 }
 
 HKI_SLOW void *hki_boot_alloc(size_t size, size_t align, uint32_t request)
@@ -125,7 +135,8 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
     return NULL;
   }
   hki_header((void *)moved)->tag = size << 16 | (before.tag & 0xffffU);
-  hki_header((void *)moved)->offset = HKI_ALIGN;
+  /* What a trial would measure is no longer one block's life. */
+  hki_header((void *)moved)->offset = before.offset & ((UINT64_C(1) << HKI_TRIAL_SHIFT) - 1);
   struct hki_tally *tally = &thread->seat[backend->index].tally;
   HKI_BUMP(&tally->resizes, UINT64_C(1));
   if (size > old) {

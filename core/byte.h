@@ -24,6 +24,12 @@ bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend);
 /* Resizes a live block through its backend. NULL when it refuses: the block is as it was. Counts it. */
 void *hki_byte_resize(struct hki_thread *thread, void *block, size_t size);
 
+/* Notes that the block was counted for that row. */
+HKI_INLINE void hki_byte_counted(void *block, uint32_t row)
+{
+  hki_header(block)->offset |= HKI_COUNTED | (uint64_t)(row % HAK_SITES) << HKI_KIND_SHIFT;
+}
+
 /* Marks the block live. False when there is no memory for that. */
 HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend)
 {
@@ -34,8 +40,8 @@ HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend
   return true;
 }
 
-/* The same as hki_byte_release for a block that a trial measures. */
-void hki_byte_release_measured(struct hki_thread *thread, void *block);
+/* The same as hki_byte_release for a block that is counted or measured. */
+void hki_byte_release_counted(struct hki_thread *thread, void *block);
 
 /* hot: gives a block back whose start bit the caller has cleared. */
 HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
@@ -45,7 +51,7 @@ HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
   struct hki_seat *seat = &thread->seat[header->tag & (HKI_BACKENDS - 1)];
   size_t size = hki_header_size(header);
   if (HKI_UNLIKELY(header->offset >> HKI_OFFSET_BITS != 0)) {
-    hki_byte_release_measured(thread, block);
+    hki_byte_release_counted(thread, block);
     return;
   }
   HKI_BUMP(&seat->tally.frees, UINT64_C(1));

@@ -70,9 +70,12 @@ static struct hak_cell *cell_of(uint32_t arm, uint32_t row)
 
 void hki_epoch_released(const hak_range *range, uint64_t ns)
 {
-  struct hak_cell *cell = cell_of(range->arm, hki_route_row(range->requested) + hki_site_kind(range->site));
-  HKI_ADD(&cell->frees, UINT64_C(1));
-  HKI_ADD(&cell->release_ns, ns);
+  HKI_ADD(&cell_of(range->arm, hki_route_row(range->requested) + hki_site_kind(range->site))->release_ns, ns);
+}
+
+void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind)
+{
+  HKI_ADD(&cell_of(arm, hki_route_row(size) + kind)->frees, UINT64_C(1));
 }
 
 bool hki_epoch_learns(void)
@@ -108,7 +111,7 @@ static uint32_t take_delta(void)
     d->frees -= seen[i].frees;
     d->release_ns -= seen[i].release_ns;
     seen[i] = now;
-    count += (d->blocks | d->frees) != 0;
+    count += (d->blocks | d->frees | d->release_ns) != 0;
   }
   return count;
 }

@@ -9,6 +9,9 @@
 /* Counts one large block; at the end of an epoch asks the policy, on this thread. [slow path of an own record] */
 void hki_epoch_count(struct hki_want *want);
 
+/* Counts the free of a large block whose call site was of that kind. Only while the policy learns. [any] */
+void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind);
+
 /* Charges the release of a range to the arm and row that it came from. Only while the policy learns. [any] */
 void hki_epoch_released(const hak_range *range, uint64_t ns);
 

@@ -77,7 +77,7 @@ static void free_boot(void *block, hki_entry entry, const char *func)
   const struct hki_header *header = hki_header(block);
   HKI_ADD(&hakmem_root.boot.frees, UINT64_C(1));
   HKI_ADD(&hakmem_root.boot.free_bytes, hki_header_size(header));
-  __libc_free((char *)block - header->offset);
+  __libc_free((char *)block - hki_header_offset(header));
 }
 
 static void free_own(struct hki_thread *thread, void *block, hki_entry entry, const char *func)

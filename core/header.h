@@ -11,11 +11,17 @@
 #include "backend.h"
 #include "base.h"
 
-enum { HKI_OFFSET_BITS = 48 };
+enum {
+  HKI_OFFSET_BITS = 45,
+  HKI_KIND_SHIFT = 46, /* kind of the call site, of a counted block */
+  HKI_TRIAL_SHIFT = 48
+};
+#define HKI_COUNTED (UINT64_C(1) << HKI_OFFSET_BITS) /* allocated while the policy learned: its free is counted, too */
+_Static_assert(HAK_SITES <= 1 << (HKI_TRIAL_SHIFT - HKI_KIND_SHIFT), "a kind of call site fits");
 
 struct hki_header {
   uint64_t tag;    /* requested bytes << 16 | arm << 8 | backend index */
-  uint64_t offset; /* of the block from its base: 16, or more when over-aligned; above HKI_OFFSET_BITS the block's trial */
+  uint64_t offset; /* of the block from its base: 16, or more when over-aligned; above HKI_OFFSET_BITS see there */
 };
 _Static_assert(sizeof(struct hki_header) == HKI_ALIGN, "the block behind the header keeps the alignment of the base");
 

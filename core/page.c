@@ -5,10 +5,12 @@
  */
 #include "page.h"
 
+#include "epoch.h"
 #include "meta.h"
 #include "misuse.h"
 #include "range.h"
 #include "route.h"
+#include "site.h"
 #include "span.h"
 #include "trial.h"
 
@@ -122,6 +124,9 @@ HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry en
   HKI_BUMP(&thread->seat[span->range.backend].tally.frees, UINT64_C(1));
   HKI_BUMP(&thread->seat[span->range.backend].tally.free_bytes, span->range.requested);
   HKI_ADD(&hakmem_root.active_bytes, -span->range.capacity);
+  if (hki_epoch_learns() && span->range.requested > HAK_CLASS_MAX) {
+    hki_epoch_freed(span->range.arm, span->range.requested, hki_site_kind(span->range.site));
+  }
   if (HKI_UNLIKELY(span->trial != 0)) {
     struct hki_trial_end end;
     hki_trial_stop(&end, span->trial, block, span->range.capacity, thread);

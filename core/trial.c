@@ -228,7 +228,7 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t
   if (span != NULL) {
     span->trial = id;
   } else if (hki_entry_kind(entry) == HKI_STARTS) {
-    hki_header(block)->offset |= (uint64_t)id << HKI_OFFSET_BITS;
+    hki_header(block)->offset |= (uint64_t)id << HKI_TRIAL_SHIFT;
   }
 }
 
