@@ -398,7 +398,7 @@ typedef struct hak_backend_ops {
 
 /* ---- caches ---------------------------------------------------------------------------------------------------------- */
 
-/* What the program asks for now. */
+/* What a request asks for. */
 typedef struct hak_need {
   size_t size;      /* bytes; the range must have at least so many */
   size_t align;     /* its base must be a multiple */
