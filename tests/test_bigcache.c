@@ -203,7 +203,7 @@ static unsigned discard(hak_range *chain)
 /* Every range that was kept has gone one way, or is still there. */
 static void balance(void)
 {
-  ck_assert_ptr_null(ops->expire(self)); /* which brings cached_ranges up to date */
+  (void)ops->expire(self); /* which brings cached_ranges up to date, and may evict what a lowered bound forbids */
   ck_assert_uint_eq(count("kept"),
                     count("hits") + count("evictions") + count("expired") + count("drained") + count("cached_ranges"));
 }
