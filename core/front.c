@@ -10,11 +10,19 @@
 #include "starts.h"
 #include "thread.h"
 
-enum { RUN_BYTES = 64 * 1024, RUN_OBJECTS = 64 }; /* a run holds at most so much, and at least one object */
+enum {
+  RUN_BYTES = 64 * 1024, /* a run holds at most so much, */
+  RUN_OBJECTS = 64,      /* and so many objects, but at least one */
+  FIRST_BYTES = 2 * 1024 /* a magazine begins with runs of so much */
+};
 
-static uint32_t run_length(uint32_t cls)
+#define HELD_MAX ((uint64_t)2 << 20) /* bytes in the magazines of a thread, beyond the shortest ones */
+
+uint64_t hki_class_inverse[HKI_CLASSES];
+
+static uint32_t run_length(uint32_t cls, uint32_t bytes)
 {
-  uint32_t fit = RUN_BYTES / hakmem_root.class_bytes[cls];
+  uint32_t fit = bytes / hakmem_root.class_bytes[cls];
   return fit == 0 ? 1 : fit < RUN_OBJECTS ? fit : RUN_OBJECTS;
 }
 
@@ -25,8 +33,9 @@ static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t 
   if (hki_settings.hardening == HKI_BASIC) {
     for (void *object = head; object != NULL; object = *(void **)object) {
       hki_entry entry = hki_pagemap_get((uintptr_t)object);
-      if (hki_entry_kind(entry) != HKI_CLASS || hki_entry_class(entry) != cls ||
-          !hki_span_holds(hki_entry_record(entry), (uintptr_t)object)) {
+      const struct hki_span *span = hki_entry_record(entry);
+      if ((entry & HKI_CLASS) == 0 || hki_entry_class(entry) != cls ||
+          !hki_class_starts(cls, (uintptr_t)object - hki_span_base(span))) {
         hki_misuse("free", object, entry);
       }
     }
@@ -35,6 +44,53 @@ static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t 
   hki_enter(small);
   small->ops.flush(small->self, &thread->seat[small->index].slot, cls, (hak_run){head, count});
   hki_leave(thread);
+}
+
+/* Sends back what the magazine holds beyond the shortest runs. */
+static void shorten(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  uint32_t least = run_length(cls, FIRST_BYTES);
+  thread->front_bytes -= (uint64_t)(magazine->limit - least) * 2 * hakmem_root.class_bytes[cls];
+  magazine->limit = least;
+  if (magazine->spare != NULL) {
+    flush(thread, cls, magazine->spare, magazine->spares);
+    magazine->spare = NULL;
+    magazine->spares = 0;
+  }
+  if (magazine->count > least) {
+    flush(thread, cls, magazine->head, magazine->count);
+    magazine->head = NULL;
+    magazine->count = 0;
+  }
+}
+
+/*
+ * The magazine had to go to the backend: its runs get twice as long, up to the longest. When the thread's magazines then could hold
+ * too much, those that have not been to the backend since this was last looked at are shortened: the CLOCK of F. Corbato (1968).
+ */
+static void lengthen(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  uint32_t most = run_length(cls, RUN_BYTES);
+  uint32_t limit = magazine->limit * 2 < most ? magazine->limit * 2 : most;
+  uint64_t more = (uint64_t)(limit - magazine->limit) * 2 * hakmem_root.class_bytes[cls];
+  magazine->used = 1;
+  if (magazine->limit == 0 || more == 0) {
+    return;
+  }
+  for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + more > HELD_MAX && looks > 0; looks--) {
+    uint32_t other = thread->front_hand;
+    thread->front_hand = (other + 1) % HKI_CLASSES;
+    if (other != cls && thread->magazine[other].used == 0 && thread->magazine[other].limit > run_length(other, FIRST_BYTES)) {
+      shorten(thread, other);
+    }
+    thread->magazine[other].used = 0;
+  }
+  if (thread->front_bytes + more <= HELD_MAX) {
+    thread->front_bytes += more;
+    magazine->limit = limit;
+  }
 }
 
 static bool refill(struct hki_thread *thread, uint32_t cls)
@@ -48,9 +104,10 @@ static bool refill(struct hki_thread *thread, uint32_t cls)
     magazine->spares = 0;
     return true;
   }
+  uint32_t want = magazine->limit != 0 ? magazine->limit : 1; /* none is kept by a record that is closed */
   hak_run run = {NULL, 0};
   hki_enter(small);
-  int32_t result = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, run_length(cls), &run);
+  int32_t result = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, want, &run);
   hki_leave(thread);
   if (result != HAK_OK || run.head == NULL) {
     return false;
@@ -58,6 +115,7 @@ static bool refill(struct hki_thread *thread, uint32_t cls)
   magazine->head = run.head;
   magazine->count = run.count;
   HKI_BUMP(&magazine->refilled, (uint64_t)run.count);
+  lengthen(thread, cls);
   return true;
 }
 
@@ -109,21 +167,24 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  if (magazine->spare != NULL) {
-    flush(thread, cls, magazine->spare, magazine->spares);
-  }
+  void *full = magazine->spare;
+  uint32_t count = magazine->spares;
   magazine->spare = magazine->head;
   magazine->spares = magazine->count;
   magazine->head = NULL;
   magazine->count = 0;
   (void)hki_magazine_push(magazine, block);
+  if (full != NULL) {
+    flush(thread, cls, full, count);
+    lengthen(thread, cls);
+  }
 }
 
 void hki_front_open(struct hki_thread *thread)
 {
   if (hki_route.small != NULL && hki_route.small->granularity == HAK_CLASS) {
     for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-      thread->magazine[cls].limit = run_length(cls);
+      thread->magazine[cls].limit = run_length(cls, FIRST_BYTES);
     }
   }
 }
@@ -149,6 +210,7 @@ void hki_front_close(struct hki_thread *thread)
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
     thread->magazine[cls].limit = 0;
   }
+  thread->front_bytes = 0;
 }
 
 void hki_front_start(void)
@@ -160,5 +222,6 @@ void hki_front_start(void)
       bytes = (256U << (step / 8)) + (step % 8 + 1) * (32U << (step / 8));
     }
     hakmem_root.class_bytes[cls] = bytes;
+    hki_class_inverse[cls] = UINT64_MAX / bytes + 1;
   }
 }

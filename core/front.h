@@ -26,7 +26,19 @@ HKI_INLINE uint32_t hki_class_of(size_t size)
   return 17U + (doubling - 8U) * 8U + (uint32_t)((last >> (doubling - 3U)) & 7U);
 }
 
-/* Fills hakmem_root.class_bytes. Once. */
+extern HKI_HIDDEN uint64_t hki_class_inverse[HKI_CLASSES]; /* 2^64 / bytes of an object, rounded up */
+
+/*
+ * Whether an object of the class starts that many bytes, less than 2^32, behind the base of its span. Multiplied by the inverse, a
+ * multiple of the size has next to nothing behind the point. Source: D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct
+ * computation" (2019).
+ */
+HKI_INLINE bool hki_class_starts(uint32_t cls, uintptr_t offset)
+{
+  return offset * hki_class_inverse[cls] < hki_class_inverse[cls];
+}
+
+/* Fills hakmem_root.class_bytes and hki_class_inverse. Once. */
 void hki_front_start(void);
 
 /* An object of a class from an empty magazine, by refill; on every path of hardening = full. NULL when the backend has none. */

@@ -10,6 +10,7 @@
 #include "lock.h"
 #include "message.h"
 #include "meta.h"
+#include "misuse.h"
 #include "os.h"
 #include "range.h"
 #include "settings.h"
@@ -109,9 +110,27 @@ static void host_lock_wake(const struct hak_host *host, hak_lock *lock)
   hki_lock_wake(lock);
 }
 
-static int32_t host_span_register(const struct hak_host *host, void *base, size_t bytes, uint32_t cls)
+static uint32_t backend_of(const struct hak_host *host)
 {
-  return hki_span_register(((const struct hki_host *)(const void *)host)->backend, base, bytes, cls);
+  return ((const struct hki_host *)(const void *)host)->backend;
+}
+
+static int32_t host_span_register(const struct hak_host *host, void *base, size_t bytes, uint32_t cls, void *tag)
+{
+  hki_range_watch();
+  return hki_span_register(backend_of(host), base, bytes, cls, tag);
+}
+
+static uint32_t host_span_tags(const struct hak_host *host, uint32_t cls, void **chain, void **objects, void **tags,
+                               uint32_t room)
+{
+  return hki_span_tags(backend_of(host), cls, chain, objects, tags, room);
+}
+
+static void host_misuse(const struct hak_host *host, const void *object)
+{
+  (void)host;
+  hki_misuse("free", object, hki_pagemap_get((uintptr_t)object));
 }
 
 static void host_span_unregister(const struct hak_host *host, void *base)
@@ -171,6 +190,8 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .span_register = host_span_register,
       .span_unregister = host_span_unregister,
       .release = plugin->kind == HAK_RECLAIM ? hki_range_release : NULL,
+      .span_tags = host_span_tags,
+      .misuse = host_misuse,
   };
   return host;
 }

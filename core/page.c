@@ -205,6 +205,9 @@ static hak_block pages_alloc(const struct hak_pages *pages, size_t size, size_t 
 static void pages_free(const struct hak_pages *pages, void *base, size_t capacity)
 {
   struct hki_backend *backend = ((const struct hki_pages *)(const void *)pages)->backend;
+  if (hki_range_retire_pages(backend, base, capacity)) {
+    return;
+  }
   struct hki_thread *caller = hki_self;
   void *none = NULL;
   void **slot = home_slot(backend, &none);

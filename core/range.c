@@ -34,9 +34,16 @@ static struct {
   struct hki_thread *inside; /* NULL: no reclaim plugin */
 } reclaim;
 
-static uint64_t due; /* when to look at the age of what is held; 0: nothing has been held; atomic */
+static uint64_t due; /* when to look at the age of what is held; 0: nothing is held or kept; atomic */
 
 /* ---- what plugins hold ----------------------------------------------------------------------------------------------- */
+
+void hki_range_watch(void)
+{
+  if (HKI_LOAD(&due) == 0) {
+    HKI_STORE(&due, hki_os.coarse() + PERIOD);
+  }
+}
 
 /* Puts a range into a plugin's hands. False when core.cap forbids it. */
 static bool hold(hak_range *range, enum hki_span_state state)
@@ -48,9 +55,7 @@ static bool hold(hak_range *range, enum hki_span_state state)
     }
   } while (!__atomic_compare_exchange_n(&hakmem_root.held_bytes, &before, before + range->capacity, true, __ATOMIC_RELAXED,
                                         __ATOMIC_RELAXED));
-  if (HKI_LOAD(&due) == 0) {
-    HKI_STORE(&due, hki_os.coarse() + PERIOD);
-  }
+  hki_range_watch();
   __atomic_store_n(&hki_span_of(range)->state, (uint32_t)state, __ATOMIC_RELEASE);
   return true;
 }
@@ -174,6 +179,18 @@ HKI_SLOW void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
   }
 }
 
+HKI_SLOW bool hki_range_retire_pages(const struct hki_backend *backend, void *base, size_t capacity)
+{
+  struct hki_span *span = reclaim.inside != NULL ? hki_span_get() : NULL;
+  if (span == NULL) {
+    return false;
+  }
+  span->range = (hak_range){.base = base, .capacity = capacity, .requested = capacity, .backend = (uint8_t)backend->index};
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_MOVING, __ATOMIC_RELAXED);
+  let_go(hki_self, &span->range);
+  return true;
+}
+
 HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_backend *backend,
                                          const struct hki_want *want)
 {
@@ -204,12 +221,29 @@ HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct
 
 /* ---- now and then ---------------------------------------------------------------------------------------------------- */
 
+/* Whether there is a backend that wants to be called again. */
+static bool expire_backends(struct hki_thread *thread)
+{
+  bool some = false;
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    if (backend->ops.expire != NULL) {
+      hki_enter(backend);
+      backend->ops.expire(backend->self);
+      hki_leave(thread);
+      some = true;
+    }
+  }
+  return some;
+}
+
 static HKI_SLOW void expire(struct hki_thread *thread)
 {
   if (!hki_try_lock(&hki_control_lock)) {
     return; /* somebody else is at it, or the next slow event will be */
   }
-  HKI_STORE(&due, HKI_LOAD(&hakmem_root.held_bytes) != 0 ? hki_os.coarse() + PERIOD : UINT64_C(0));
+  bool again = expire_backends(thread) || HKI_LOAD(&hakmem_root.held_bytes) != 0;
+  HKI_STORE(&due, again ? hki_os.coarse() + PERIOD : UINT64_C(0));
   if (cache.inside != NULL && cache.ops.expire != NULL) {
     hki_self = cache.inside;
     hak_range *old = cache.ops.expire(cache.self);

@@ -14,6 +14,12 @@ struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_back
 /* Sends a block on its way that the caller has moved out of LIVE. */
 void hki_range_retire(struct hki_thread *thread, struct hki_span *span);
 
+/* Sends pages on their way that a plugin had from a page source: there is no block of theirs. False when there is no record for them. */
+bool hki_range_retire_pages(const struct hki_backend *backend, void *base, size_t capacity);
+
+/* From now on there is something to look at from time to time. [any] */
+void hki_range_watch(void);
+
 /* Moves on what has been held too long, when it is time to look. [slow path of an own record] */
 void hki_range_tick(struct hki_thread *thread);
 

@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 2U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 3U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -56,7 +56,7 @@ struct hki_magazine {
   uint64_t allocs;   /* objects handed out from here */
   void *spare;       /* second run, full or NULL */
   uint32_t spares;   /* objects in it */
-  uint32_t unused;   /* 0 */
+  uint32_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
   uint64_t refilled; /* objects got from the backend */
   uint64_t flushed;  /* objects given to the backend */
   uint64_t reserved; /* 0; the size is a power of two, so that a class is found by a shift */
@@ -75,6 +75,8 @@ struct hki_thread {
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES];
+  uint64_t front_bytes;         /* that the magazines may hold at their limits, beyond the shortest ones */
+  uint32_t front_hand;          /* class at which the next magazine to shorten is looked for */
   struct hki_thread *next;      /* all records, newest first */
   struct hki_thread *next_idle; /* records without a thread */
   uint64_t release_ns;          /* spent by the thread to give pages back, while the policy learns */
@@ -136,6 +138,7 @@ struct hki_root {
   char cache[HKI_NAME];   /* cache in force; empty: none */
   char reclaim[HKI_NAME]; /* reclaim plugin in force; empty: none */
   uint32_t class_bytes[HKI_CLASSES];
+  uint64_t class_span_bytes[HKI_CLASSES]; /* in spans of the class backend; atomic */
   uint64_t metadata;      /* bytes from meta_alloc */
   uint64_t foreign_frees; /* handed to libc */
   uint64_t epochs;        /* decisions of the policy */

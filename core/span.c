@@ -3,8 +3,10 @@
 #include "span.h"
 
 #include "backend.h"
+#include "front.h"
 #include "lock.h"
 #include "meta.h"
+#include "misuse.h"
 #include "pagemap.h"
 #include "settings.h"
 #include "starts.h"
@@ -50,17 +52,17 @@ static void enter(uintptr_t base, size_t bytes, hki_entry e)
 
 bool hki_span_holds(const struct hki_span *span, uintptr_t address)
 {
-  if ((address - hki_span_base(span)) % hakmem_root.class_bytes[span->cls] != 0) {
+  if (!hki_class_starts(span->cls, address - hki_span_base(span))) {
     return false;
   }
   return hki_span_starts(span) == NULL ||
          hki_starts_test(&hki_span_starts(span)[(address - hki_span_base(span)) / HAK_GRANULE], address);
 }
 
-int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls)
+int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls, void *tag)
 {
   uintptr_t start = (uintptr_t)base;
-  if (start % HAK_GRANULE != 0 || bytes % HAK_GRANULE != 0 || bytes == 0 || cls >= HKI_CLASSES) {
+  if (start % HAK_GRANULE != 0 || bytes % HAK_GRANULE != 0 || bytes == 0 || bytes > UINT32_MAX || cls >= HKI_CLASSES) {
     return HAK_INVALID;
   }
   bool full = hki_settings.hardening == HKI_FULL;
@@ -79,10 +81,14 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
     }
     return HAK_NO_MEMORY;
   }
-  *span = (struct hki_span){
-      .range = {.base = base, .capacity = bytes, .stamp = (uint64_t)(uintptr_t)starts, .backend = (uint8_t)backend},
-      .state = HKI_SPAN_CLASS,
-      .cls = cls};
+  *span = (struct hki_span){.range = {.base = base,
+                                      .capacity = bytes,
+                                      .site = tag,
+                                      .stamp = (uint64_t)(uintptr_t)starts,
+                                      .backend = (uint8_t)backend},
+                            .state = HKI_SPAN_CLASS,
+                            .cls = cls};
+  HKI_ADD(&hakmem_root.class_span_bytes[cls], bytes);
   enter(start, bytes, hki_entry_make(full ? HKI_CLASS_FULL : HKI_CLASS, span, cls));
   return HAK_OK;
 }
@@ -94,9 +100,28 @@ void hki_span_unregister(void *base)
     return;
   }
   struct hki_span *span = hki_entry_record(e);
+  HKI_ADD(&hakmem_root.class_span_bytes[span->cls], -span->range.capacity);
   enter(hki_span_base(span), span->range.capacity, HKI_NONE);
   if (hki_span_starts(span) != NULL) {
     hki_starts_put(hki_span_starts(span), span->range.capacity / HAK_GRANULE);
   }
   hki_span_put(span);
+}
+
+uint32_t hki_span_tags(uint32_t backend, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room)
+{
+  void *object = *chain;
+  uint32_t count = 0;
+  for (; object != NULL && count < room; count++) {
+    hki_entry entry = hki_pagemap_get((uintptr_t)object);
+    const struct hki_span *span = hki_entry_record(entry);
+    if ((entry & (HKI_CLASS | HKI_CLASS_FULL)) == 0 || hki_entry_class(entry) != cls || span->range.backend != backend) {
+      hki_misuse("free", object, entry);
+    }
+    objects[count] = object;
+    tags[count] = (void *)(uintptr_t)span->range.site;
+    object = *(void **)object;
+  }
+  *chain = object;
+  return count;
 }

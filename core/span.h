@@ -23,7 +23,7 @@ struct hki_starts;
 struct __attribute__((aligned(64))) hki_span {
   /*
    * First: a freed page block is known to plugins by it. `next` also links idle records, under the pool's lock. Of class spans
-   * `stamp` is the address of start bitmaps, one for each granule, under hardening = full; else 0.
+   * `stamp` is the address of start bitmaps, one for each granule, under hardening = full, else 0; and `site` is the backend's tag.
    */
   hak_range range;
   uint32_t state; /* enum hki_span_state, atomic */
@@ -68,8 +68,11 @@ HKI_INLINE bool hki_span_move(struct hki_span *span, enum hki_span_state from, e
 bool hki_span_holds(const struct hki_span *span, uintptr_t address);
 
 /* Enters and removes a class span; see hak_host.span_register. [any] */
-int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls);
+int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t cls, void *tag);
 void hki_span_unregister(void *base);
+
+/* Implements hak_host.span_tags. */
+uint32_t hki_span_tags(uint32_t backend, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room);
 
 extern hak_lock hki_span_lock; /* taken around a fork */
 

@@ -234,8 +234,8 @@ static void load(void)
   hki_value_resolve = resolve;
   hki_config_read();
   read_settings();
-  hki_strategy_read();
   load_small();
+  hki_strategy_read();
   if (hakmem_root.arm_count == 0) { /* not even the built-in file could be read */
     hakmem_root.arm_count = 1;
     hki_route.arm[0].count = 1;

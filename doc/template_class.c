@@ -25,7 +25,7 @@ static struct object *grow(uint32_t cls)
 {
   size_t size = host->class_bytes[cls], bytes = (4 * size + HAK_GRANULE - 1) / HAK_GRANULE * HAK_GRANULE;
   hak_block span = pages->alloc(pages, bytes, HAK_GRANULE);
-  if (span.base != NULL && host->span_register(host, span.base, bytes, cls) != HAK_OK) {
+  if (span.base != NULL && host->span_register(host, span.base, bytes, cls, NULL) != HAK_OK) {
     pages->free(pages, span.base, hak_block_capacity(span));
     span.base = NULL;
   }

@@ -221,10 +221,11 @@ typedef struct hak_host {
 
   /*
    * [any] For class backends. Announces that [base, base + bytes) holds objects of class `cls` at base + i * class_bytes[cls],
-   * before the first of them is handed out. base and bytes are multiples of HAK_GRANULE. HAK_NO_MEMORY leaves nothing
-   * registered. Unregister before the pages go back to their source, when none of the objects is out.
+   * before the first of them is handed out. base and bytes are multiples of HAK_GRANULE, bytes less than 4 GiB. `tag` is what
+   * span_tags says of the objects. HAK_NO_MEMORY leaves nothing registered. Unregister before the pages go back to their source,
+   * when none of the objects is out.
    */
-  int32_t (*span_register)(const struct hak_host *host, void *base, size_t bytes, uint32_t cls);
+  int32_t (*span_register)(const struct hak_host *host, void *base, size_t bytes, uint32_t cls, void *tag);
   void (*span_unregister)(const struct hak_host *host, void *base);
 
   /*
@@ -233,6 +234,16 @@ typedef struct hak_host {
    * that a callback of the plugin could wait for; the plugin holds none of its own.
    */
   size_t (*release)(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
+
+  /*
+   * [any] For class backends, optional to use. Takes up to `room` objects of class `cls` off the chain that *chain points to and
+   * stores them and the tags of their spans. Returns how many; *chain is what is left of the chain. A chain that holds anything but
+   * objects of that class and plugin is the program's mistake, and ends it with a message.
+   */
+  uint32_t (*span_tags)(const struct hak_host *host, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room);
+
+  /* [any] For class backends. Ends the process with a message: the program freed what was free already, or never an object. */
+  void (*misuse)(const struct hak_host *host, const void *object);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */
@@ -366,8 +377,9 @@ typedef struct hak_backend_ops {
   hak_block (*resize)(void *self, void **slot, void *base, size_t capacity, size_t size);
 
   /*
-   * [any] Class: fills `run` with between 1 and `want` objects of class `cls`, from registered spans, and returns HAK_OK; or
-   * HAK_NO_MEMORY with the run empty. An object's contents are undefined beyond the chain word.
+   * [any] Class: fills `run` with between 1 and `want` objects of class `cls`, from registered spans, or with a whole run of the
+   * class as `flush` brought it, and returns HAK_OK; or HAK_NO_MEMORY with the run empty. An object's contents are undefined beyond
+   * the chain word.
    */
   int32_t (*refill)(void *self, void **slot, uint32_t cls, uint32_t want, hak_run *run);
 
@@ -394,6 +406,9 @@ typedef struct hak_backend_ops {
    * for each.
    */
   void (*free_many)(void *self, void **slot, const hak_range *chain, const hak_purger *purger);
+
+  /* [slow] Optional. Called every now and then, at slow events of the program's threads: gives back what is unused for too long. */
+  void (*expire)(void *self);
 } hak_backend_ops;
 
 /* ---- caches ---------------------------------------------------------------------------------------------------------- */
