@@ -21,7 +21,7 @@ HKI_INLINE void *hki_alloc(size_t size, const void *site)
 {
   struct hki_thread *thread = hki_self;
   if (HKI_LIKELY(size < HKI_LOAD(&thread->front_end))) {
-    void *block = hki_magazine_pop(&thread->magazine[hki_class_of(size)]);
+    void *block = hki_magazine_pop(hki_magazine_of(thread, size));
     if (HKI_LIKELY(block != NULL)) {
       return block;
     }

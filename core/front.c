@@ -26,6 +26,14 @@ static uint32_t run_length(uint32_t cls, uint32_t bytes)
   return fit == 0 ? 1 : fit < RUN_OBJECTS ? fit : RUN_OBJECTS;
 }
 
+/* Sets when the run in use will be full, if nothing is taken from it. */
+static void measure(struct hki_magazine *magazine)
+{
+  uint64_t count = hki_magazine_count(magazine);
+  uint64_t room = count < magazine->limit ? magazine->limit - count : 0;
+  magazine->full_at = magazine->frees + room;
+}
+
 static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t count)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
@@ -46,23 +54,41 @@ static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t 
   hki_leave(thread);
 }
 
+static void flush_head(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  uint32_t count = (uint32_t)hki_magazine_count(magazine);
+  void *head = magazine->head;
+  if (head != NULL) {
+    magazine->head = NULL;
+    flush(thread, cls, head, count);
+  }
+}
+
+static void flush_spare(struct hki_thread *thread, uint32_t cls)
+{
+  struct hki_magazine *magazine = &thread->magazine[cls];
+  uint32_t count = magazine->spares;
+  void *spare = magazine->spare;
+  if (spare != NULL) {
+    magazine->spare = NULL;
+    magazine->spares = 0;
+    flush(thread, cls, spare, count);
+  }
+}
+
 /* Sends back what the magazine holds beyond the shortest runs. */
 static void shorten(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t least = run_length(cls, FIRST_BYTES);
   thread->front_bytes -= (uint64_t)(magazine->limit - least) * 2 * hakmem_root.class_bytes[cls];
-  magazine->limit = least;
-  if (magazine->spare != NULL) {
-    flush(thread, cls, magazine->spare, magazine->spares);
-    magazine->spare = NULL;
-    magazine->spares = 0;
+  magazine->limit = (uint16_t)least;
+  flush_spare(thread, cls);
+  if (hki_magazine_count(magazine) > least) {
+    flush_head(thread, cls);
   }
-  if (magazine->count > least) {
-    flush(thread, cls, magazine->head, magazine->count);
-    magazine->head = NULL;
-    magazine->count = 0;
-  }
+  measure(magazine);
 }
 
 /*
@@ -73,7 +99,7 @@ static void lengthen(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t most = run_length(cls, RUN_BYTES);
-  uint32_t limit = magazine->limit * 2 < most ? magazine->limit * 2 : most;
+  uint32_t limit = magazine->limit * 2U < most ? magazine->limit * 2U : most;
   uint64_t more = (uint64_t)(limit - magazine->limit) * 2 * hakmem_root.class_bytes[cls];
   magazine->used = 1;
   if (magazine->limit == 0 || more == 0) {
@@ -89,7 +115,7 @@ static void lengthen(struct hki_thread *thread, uint32_t cls)
   }
   if (thread->front_bytes + more <= HELD_MAX) {
     thread->front_bytes += more;
-    magazine->limit = limit;
+    magazine->limit = (uint16_t)limit;
   }
 }
 
@@ -99,9 +125,9 @@ static bool refill(struct hki_thread *thread, uint32_t cls)
   struct hki_backend *small = hki_route.small;
   if (magazine->spare != NULL) {
     magazine->head = magazine->spare;
-    magazine->count = magazine->spares;
     magazine->spare = NULL;
     magazine->spares = 0;
+    measure(magazine);
     return true;
   }
   uint32_t want = magazine->limit != 0 ? magazine->limit : 1; /* none is kept by a record that is closed */
@@ -113,9 +139,9 @@ static bool refill(struct hki_thread *thread, uint32_t cls)
     return false;
   }
   magazine->head = run.head;
-  magazine->count = run.count;
   HKI_BUMP(&magazine->refilled, (uint64_t)run.count);
   lengthen(thread, cls);
+  measure(magazine);
   return true;
 }
 
@@ -167,24 +193,26 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  void *full = magazine->spare;
-  uint32_t count = magazine->spares;
-  magazine->spare = magazine->head;
-  magazine->spares = magazine->count;
-  magazine->head = NULL;
-  magazine->count = 0;
-  (void)hki_magazine_push(magazine, block);
-  if (full != NULL) {
-    flush(thread, cls, full, count);
-    lengthen(thread, cls);
+  measure(magazine);
+  if (magazine->frees == magazine->full_at) {
+    if (magazine->spare != NULL) {
+      flush_spare(thread, cls);
+      lengthen(thread, cls);
+    }
+    magazine->spares = (uint32_t)hki_magazine_count(magazine);
+    magazine->spare = magazine->head;
+    magazine->head = NULL;
+    measure(magazine);
   }
+  (void)hki_magazine_push(magazine, block);
 }
 
 void hki_front_open(struct hki_thread *thread)
 {
   if (hki_route.small != NULL && hki_route.small->granularity == HAK_CLASS) {
     for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-      thread->magazine[cls].limit = run_length(cls, FIRST_BYTES);
+      thread->magazine[cls].limit = (uint16_t)run_length(cls, FIRST_BYTES);
+      measure(&thread->magazine[cls]);
     }
   }
 }
@@ -192,15 +220,9 @@ void hki_front_open(struct hki_thread *thread)
 void hki_front_drain(struct hki_thread *thread)
 {
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-    struct hki_magazine *magazine = &thread->magazine[cls];
-    if (magazine->head != NULL) {
-      flush(thread, cls, magazine->head, magazine->count);
-    }
-    if (magazine->spare != NULL) {
-      flush(thread, cls, magazine->spare, magazine->spares);
-    }
-    magazine->head = magazine->spare = NULL;
-    magazine->count = magazine->spares = 0;
+    flush_head(thread, cls);
+    flush_spare(thread, cls);
+    measure(&thread->magazine[cls]);
   }
 }
 
@@ -209,6 +231,7 @@ void hki_front_close(struct hki_thread *thread)
   hki_front_drain(thread);
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
     thread->magazine[cls].limit = 0;
+    thread->magazine[cls].full_at = 0;
   }
   thread->front_bytes = 0;
 }

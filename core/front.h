@@ -26,6 +26,16 @@ HKI_INLINE uint32_t hki_class_of(size_t size)
   return 17U + (doubling - 8U) * 8U + (uint32_t)((last >> (doubling - 3U)) & 7U);
 }
 
+/* hot: the magazine of a request. Up to 256 bytes the class need not be computed: a magazine for each step of 16 bytes. */
+HKI_INLINE struct hki_magazine *hki_magazine_of(struct hki_thread *thread, size_t size)
+{
+  _Static_assert(sizeof(struct hki_magazine) == 4 * HKI_ALIGN, "a magazine for each step of 16 bytes");
+  if (HKI_LIKELY(size <= 256)) {
+    return (struct hki_magazine *)(void *)((char *)thread->magazine + ((size + 15) & ~(size_t)15) * 4);
+  }
+  return &thread->magazine[hki_class_of(size)];
+}
+
 extern HKI_HIDDEN uint64_t hki_class_inverse[HKI_CLASSES]; /* 2^64 / bytes of an object, rounded up */
 
 /*
@@ -60,21 +70,27 @@ HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
   void *object = magazine->head;
   if (HKI_LIKELY(object != NULL)) {
     magazine->head = *(void **)object;
-    magazine->count--;
     HKI_BUMP(&magazine->allocs, UINT64_C(1));
   }
   return object;
 }
 
+/* False when the run may be full, or the magazine is closed. */
 HKI_INLINE bool hki_magazine_push(struct hki_magazine *magazine, void *object)
 {
-  if (HKI_UNLIKELY(magazine->count >= magazine->limit)) {
+  if (HKI_UNLIKELY(magazine->frees >= magazine->full_at)) {
     return false;
   }
   *(void **)object = magazine->head;
   magazine->head = object;
-  magazine->count++;
+  HKI_BUMP(&magazine->frees, UINT64_C(1));
   return true;
+}
+
+/* Objects in the run in use. */
+HKI_INLINE uint64_t hki_magazine_count(const struct hki_magazine *magazine)
+{
+  return magazine->refilled - magazine->flushed + magazine->frees - magazine->allocs - magazine->spares;
 }
 
 #endif

@@ -48,18 +48,22 @@ struct hki_seat {
   void *slot; /* the word that belongs to the backend */
 };
 
-/* A per-thread stack of free objects of one size class: two runs, so that whole runs are exchanged with the backend. */
+/*
+ * A per-thread stack of free objects of one size class: two runs, so that whole runs are exchanged with the backend. How many objects
+ * there are is not counted but follows: what came in, by refills and frees, less what left. So malloc and free have one counter
+ * each and no word that both change, which would make one wait for the other.
+ */
 struct hki_magazine {
   void *head;        /* run in use, chained through the first word */
-  uint32_t count;    /* objects in it */
-  uint32_t limit;    /* objects at which a run is full; 0: closed */
   uint64_t allocs;   /* objects handed out from here */
+  uint64_t frees;    /* objects taken back here */
+  uint64_t full_at;  /* `frees` at which the run may be full; 0: closed */
   void *spare;       /* second run, full or NULL */
   uint32_t spares;   /* objects in it */
-  uint32_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
+  uint16_t limit;    /* objects at which a run is full; 0: closed */
+  uint16_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
   uint64_t refilled; /* objects got from the backend */
-  uint64_t flushed;  /* objects given to the backend */
-  uint64_t reserved; /* 0; the size is a power of two, so that a class is found by a shift */
+  uint64_t flushed;  /* objects given to the backend; the size is a power of two, so that a class is found by a shift */
 };
 
 /*
@@ -74,7 +78,7 @@ struct hki_thread {
   struct hki_seat *direct_seat; /* the one of `direct` */
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
   struct hki_seat seat[HKI_BACKENDS];
-  struct hki_magazine magazine[HKI_CLASSES];
+  struct hki_magazine magazine[HKI_CLASSES] __attribute__((aligned(64)));
   uint64_t front_bytes;         /* that the magazines may hold at their limits, beyond the shortest ones */
   uint32_t front_hand;          /* class at which the next magazine to shorten is looked for */
   struct hki_thread *next;      /* all records, newest first */
