@@ -143,15 +143,15 @@ struct hki_root {
   char reclaim[HKI_NAME]; /* reclaim plugin in force; empty: none */
   uint32_t class_bytes[HKI_CLASSES];
   uint64_t class_span_bytes[HKI_CLASSES]; /* in spans of the class backend; atomic */
-  uint64_t metadata;      /* bytes from meta_alloc */
-  uint64_t foreign_frees; /* handed to libc */
-  uint64_t epochs;        /* decisions of the policy */
-  uint64_t switches;      /* rows that changed their champion */
-  uint64_t blocks;        /* large blocks allocated */
-  uint32_t trials_wanted; /* after which the policy is asked early; 0: it does not learn; atomic */
-  uint64_t trials;        /* measured blocks that were freed */
-  uint64_t trials_lost;   /* of them, those the policy never saw */
-  struct hki_tally boot;  /* what threads without a record did with boot */
+  uint64_t metadata;                      /* bytes from meta_alloc */
+  uint64_t foreign_frees;                 /* handed to libc */
+  uint64_t epochs;                        /* decisions of the policy */
+  uint64_t switches;                      /* rows that changed their champion */
+  uint64_t blocks;                        /* large blocks allocated */
+  uint32_t trials_wanted;                 /* after which the policy is asked early; 0: it does not learn; atomic */
+  uint64_t trials;                        /* measured blocks that were freed */
+  uint64_t trials_lost;                   /* of them, those the policy never saw */
+  struct hki_tally boot;                  /* what threads without a record did with boot */
   struct hki_backend_view backend[HKI_BACKENDS];
   char arm[HKI_ARMS][HKI_NAME];
   uint8_t champion[HAK_ROWS]; /* arms in force for each row */

@@ -104,8 +104,9 @@ static void read_route(uint32_t arm, const char *section, hak_value route, const
     bool small = from < HAK_GRANULE && hki_route.small_end < HAK_GRANULE; /* nobody else serves what is below a granule */
     if (backend->granularity == HAK_CLASS || (backend->granularity == HAK_PAGE && small)) {
       hki_mistake(item, "%s.route: found %s from %lu, expected %s; that part is not used", section, word, (unsigned long)from,
-                  backend->granularity == HAK_CLASS ? "a class backend in core.small only"
-                                                    : "a page backend from 64K upwards, and below a byte backend, or core.small");
+                  backend->granularity == HAK_CLASS
+                      ? "a class backend in core.small only"
+                      : "a page backend from 64K upwards, and below a byte backend, or core.small");
       continue;
     }
     uint32_t at = i == 0 ? 0 : row->count++;

@@ -63,10 +63,11 @@ static const hak_option slab_options[SLAB_OPTIONS] = {
 };
 
 static const hak_counter slab_counters[] = {
-    [SPAN_COUNT] = {"spans", HAK_GAUGE, HAK_SUM_NONE, "", "spans, empty ones included"},
+    [SPAN_COUNT] = {"live_spans", HAK_GAUGE, HAK_SUM_NONE, "", "spans, empty ones included"},
     [SPAN_BYTES] = {"span_bytes", HAK_GAUGE, HAK_SUM_NONE, "bytes", "in spans"},
-    [SPAN_EMPTY_BYTES] = {"kept", HAK_GAUGE, HAK_SUM_NONE, "bytes", "in empty spans, kept for reuse"},
-    [SPAN_RELEASED] = {"released", HAK_COUNTER, HAK_SUM_NONE, "spans", "empty spans that went back to their page backend"},
+    [SPAN_EMPTY_BYTES] = {"empty_bytes", HAK_GAUGE, HAK_SUM_NONE, "bytes", "in empty spans, kept for reuse"},
+    [SPAN_RELEASED] = {"released_spans", HAK_COUNTER, HAK_SUM_NONE, "spans",
+                       "empty spans that went back to their page backend"},
     [SLAB_HANDOVERS] = {"handovers", HAK_COUNTER, HAK_SUM_NONE, "runs",
                         "runs that went from one thread's free to another's malloc whole"},
     [SLAB_SCATTERED] = {"scattered", HAK_COUNTER, HAK_SUM_NONE, "objects", "that went back to their spans"},
