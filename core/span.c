@@ -108,19 +108,28 @@ void hki_span_unregister(void *base)
   hki_span_put(span);
 }
 
+/* Neighbours in a run often lie in the same granule, which is looked up once. */
 uint32_t hki_span_tags(uint32_t backend, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room)
 {
-  void *object = *chain;
+  char *object = *chain;
+  const struct hki_span *span = NULL;
+  uintptr_t granule = 0;
   uint32_t count = 0;
   for (; object != NULL && count < room; count++) {
-    hki_entry entry = hki_pagemap_get((uintptr_t)object);
-    const struct hki_span *span = hki_entry_record(entry);
-    if ((entry & (HKI_CLASS | HKI_CLASS_FULL)) == 0 || hki_entry_class(entry) != cls || span->range.backend != backend) {
-      hki_misuse("free", object, entry);
+    if ((uintptr_t)object >> HKI_GRANULE_SHIFT != granule) {
+      hki_entry entry = hki_pagemap_get((uintptr_t)object);
+      granule = (uintptr_t)object >> HKI_GRANULE_SHIFT;
+      span = hki_entry_record(entry);
+      if ((entry & (HKI_CLASS | HKI_CLASS_FULL)) == 0 || hki_entry_class(entry) != cls || span->range.backend != backend) {
+        hki_misuse("free", object, entry);
+      }
+    }
+    if (!hki_class_starts(cls, (uintptr_t)object - hki_span_base(span))) {
+      hki_misuse("free", object, hki_pagemap_get((uintptr_t)object));
     }
     objects[count] = object;
     tags[count] = (void *)(uintptr_t)span->range.site;
-    object = *(void **)object;
+    object = *(char **)(void *)object;
   }
   *chain = object;
   return count;

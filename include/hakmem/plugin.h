@@ -238,7 +238,7 @@ typedef struct hak_host {
   /*
    * [any] For class backends, optional to use. Takes up to `room` objects of class `cls` off the chain that *chain points to and
    * stores them and the tags of their spans. Returns how many; *chain is what is left of the chain. A chain that holds anything but
-   * objects of that class and plugin is the program's mistake, and ends it with a message.
+   * objects of that class and plugin, where objects start, is the program's mistake, and ends it with a message.
    */
   uint32_t (*span_tags)(const struct hak_host *host, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room);
 
@@ -409,6 +409,12 @@ typedef struct hak_backend_ops {
 
   /* [slow] Optional. Called every now and then, at slow events of the program's threads: gives back what is unused for too long. */
   void (*expire)(void *self);
+
+  /*
+   * Class, optional. 1: `flush` shows every run to host->span_tags, where misuse is found, unless host->hardened is 0; so the core need
+   * not look at the objects before.
+   */
+  uint32_t looks;
 } hak_backend_ops;
 
 /* ---- caches ---------------------------------------------------------------------------------------------------------- */

@@ -26,8 +26,8 @@ enum {
   DEPOT_SHARE = 8 /* the depot holds so large a part of the objects in use, */
 };
 
-#define DEPOT_FLOOR ((size_t)64 << 10) /* or so many bytes of them */
-#define SPAN_WASTE 8                   /* a span is so long that at most this part of it is no object */
+#define DEPOT_FLOOR ((size_t)256 << 10) /* or so many bytes of them */
+#define SPAN_WASTE 8                    /* a span is so long that at most this part of it is no object */
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
@@ -89,6 +89,7 @@ struct __attribute__((aligned(64))) class
   uint32_t capacity;   /* objects of a span */
   uint64_t reciprocal; /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
   uint32_t levels;     /* bit i: partial[i] is not empty */
+  uint32_t visited;    /* the depot was used since slab_expire looked last; atomic */
   struct object *depot;
   uint64_t waiting;             /* objects in the depot */
   uint64_t total;               /* objects of all spans of the class */
@@ -186,19 +187,35 @@ static uint32_t take(const struct class *class, struct span *span, uint32_t want
   return taken;
 }
 
-/* Marks an object of the span free. False when it was free already, or is none. */
+/* Marks an object of the span free. False when it was free already. */
 static bool put(const struct class *class, struct span *span, const void *object)
 {
   uint64_t offset = (uint64_t)((const char *)object - span->base);
-  uint32_t index = (uint32_t)((offset / 16 * class->reciprocal) >> 32);
+  uint64_t index = (offset / 16 * class->reciprocal) >> 32;
   uint64_t bit = UINT64_C(1) << (index & 63);
-  if ((uint64_t)index * class->size != offset || (span->bits[index / 64] & bit) != 0) {
+  uint32_t word = (uint32_t)(index / 64);
+  if ((span->bits[word] & bit) != 0) {
     return false;
   }
-  span->bits[index / 64] |= bit;
-  span->cursor = index / 64 < span->cursor ? index / 64 : span->cursor;
-  span->free++;
+  span->bits[word] |= bit;
+  span->cursor = word < span->cursor ? word : span->cursor;
   return true;
+}
+
+/* The span has got free objects: it moves to the list where it belongs, or, when it is empty, to the chain *empty. */
+static void settle(struct class *class, struct span *span, struct span **empty)
+{
+  if (span->listed && (span->free == class->capacity || level_of(class, span) != span->level)) {
+    unlist(class, span);
+  }
+  if (span->free == class->capacity) {
+    class->total -= class->capacity;
+    class->free -= class->capacity;
+    span->next = *empty;
+    *empty = span;
+  } else if (!span->listed) {
+    list(class, span);
+  }
 }
 
 /* Gives the objects of a run back to their spans. Spans that become empty are chained to *empty. */
@@ -208,25 +225,16 @@ static void scatter(struct slab *slab, struct class *class, uint32_t cls, struct
   void *rest = run;
   while (rest != NULL) {
     uint32_t count = slab->host->span_tags(slab->host, cls, &rest, objects, tags, SLICE);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count;) {
       struct span *span = tags[i];
-      if (!put(class, span, objects[i])) {
-        slab->host->misuse(slab->host, objects[i]);
-      }
-      if (span->free == class->capacity) {
-        if (span->listed) {
-          unlist(class, span);
+      uint32_t first = i;
+      for (; i < count && tags[i] == span; i++) {
+        if (!put(class, span, objects[i])) {
+          slab->host->misuse(slab->host, objects[i]);
         }
-        class->total -= class->capacity;
-        class->free -= class->capacity;
-        span->next = *empty;
-        *empty = span;
-      } else if (!span->listed) {
-        list(class, span);
-      } else if (level_of(class, span) != span->level) {
-        unlist(class, span);
-        list(class, span);
       }
+      span->free += i - first;
+      settle(class, span, empty);
     }
     class->free += count;
     hak_count(slab->host, SLAB_SCATTERED, count);
@@ -240,6 +248,7 @@ static void depot_push(struct class *class, struct object *run, uint32_t count)
   run->depot = (uint64_t)(uintptr_t) class->depot << 16 | count;
   class->depot = run;
   class->waiting += count;
+  class->visited = 1;
 }
 
 static struct object *depot_pop(struct class *class, uint32_t *count)
@@ -248,6 +257,7 @@ static struct object *depot_pop(struct class *class, uint32_t *count)
   *count = (uint32_t)(run->depot & 0xffff);
   class->depot = (struct object *)(uintptr_t)(run->depot >> 16);
   class->waiting -= *count;
+  class->visited = 1;
   return run;
 }
 
@@ -293,6 +303,15 @@ static int32_t slab_refill(void *self, void **slot, uint32_t cls, uint32_t want,
   return count != 0 ? HAK_OK : HAK_NO_MEMORY;
 }
 
+/* Misuse of what goes into the depot is found now, where the program still is at it. */
+static void look(const struct slab *slab, uint32_t cls, void *run)
+{
+  void *objects[SLICE], *tags[SLICE];
+  while (run != NULL) {
+    (void)slab->host->span_tags(slab->host, cls, &run, objects, tags, SLICE);
+  }
+}
+
 static void slab_flush(void *self, void **slot, uint32_t cls, hak_run run)
 {
   (void)slot;
@@ -300,14 +319,20 @@ static void slab_flush(void *self, void **slot, uint32_t cls, hak_run run)
   struct class *class = &slab->classes[cls];
   struct span *empty = NULL;
   hak_lock_acquire(slab->host, &class->lock);
-  if (class->waiting + run.count <= depot_room(class) && run.count <= UINT16_MAX) {
+  bool waits = class->waiting + run.count <= depot_room(class) && run.count <= UINT16_MAX;
+  if (waits && slab->host->hardened != 0) {
+    hak_lock_release(slab->host, &class->lock);
+    look(slab, cls, run.head);
+    hak_lock_acquire(slab->host, &class->lock);
+  }
+  if (waits) {
     depot_push(class, run.head, run.count);
   } else {
     scatter(slab, class, cls, run.head, &empty);
-    while (class->waiting > depot_room(class)) {
-      uint32_t count;
-      scatter(slab, class, cls, depot_pop(class, &count), &empty);
-    }
+  }
+  while (class->waiting > depot_room(class)) {
+    uint32_t count;
+    scatter(slab, class, cls, depot_pop(class, &count), &empty);
   }
   hak_lock_release(slab->host, &class->lock);
   if (empty != NULL) {
@@ -315,9 +340,37 @@ static void slab_flush(void *self, void **slot, uint32_t cls, hak_run run)
   }
 }
 
+/* Scatters what waits in the depot of a class; others get at it between any two runs. */
+static void empty_depot(struct slab *slab, uint32_t cls)
+{
+  struct class *class = &slab->classes[cls];
+  struct span *empty = NULL;
+  bool more = true;
+  while (more) {
+    hak_lock_acquire(slab->host, &class->lock);
+    more = class->depot != NULL;
+    if (more) {
+      uint32_t count;
+      scatter(slab, class, cls, depot_pop(class, &count), &empty);
+    }
+    hak_lock_release(slab->host, &class->lock);
+  }
+  if (empty != NULL) {
+    span_pool_put(slab->pool, empty);
+  }
+}
+
+/* What waits in depots that nobody went to since the last time goes back to its spans, and spans that were empty for long enough go. */
 static void slab_expire(void *self)
 {
   struct slab *slab = self;
+  for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
+    struct class *class = &slab->classes[cls];
+    if (__atomic_exchange_n(&class->visited, 0U, __ATOMIC_RELAXED) == 0 &&
+        __atomic_load_n(&class->waiting, __ATOMIC_RELAXED) != 0) {
+      empty_depot(slab, cls);
+    }
+  }
   span_pool_expire(slab->pool);
 }
 
@@ -325,17 +378,7 @@ static size_t slab_trim(void *self)
 {
   struct slab *slab = self;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
-    struct class *class = &slab->classes[cls];
-    struct span *empty = NULL;
-    hak_lock_acquire(slab->host, &class->lock);
-    while (class->depot != NULL) {
-      uint32_t count;
-      scatter(slab, class, cls, depot_pop(class, &count), &empty);
-    }
-    hak_lock_release(slab->host, &class->lock);
-    if (empty != NULL) {
-      span_pool_put(slab->pool, empty);
-    }
+    empty_depot(slab, cls);
   }
   return span_pool_trim(slab->pool);
 }
@@ -425,6 +468,7 @@ static const hak_backend_ops slab_ops = {
     .fork_parent = slab_fork_parent,
     .fork_child = slab_fork_child,
     .expire = slab_expire,
+    .looks = 1,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
