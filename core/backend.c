@@ -24,15 +24,15 @@ static void no_free(void *self, void **slot, void *base, size_t capacity)
   (void)self, (void)slot, (void)base, (void)capacity;
 }
 
-static int32_t no_refill(void *self, void **slot, uint32_t cls, uint32_t want, hak_run *run)
+static int32_t no_refill(void *self, void **slot, uint32_t cls, void **objects, uint32_t want)
 {
-  (void)self, (void)slot, (void)cls, (void)want, (void)run;
+  (void)self, (void)slot, (void)cls, (void)objects, (void)want;
   return HAK_UNSUPPORTED;
 }
 
-static void no_flush(void *self, void **slot, uint32_t cls, hak_run run)
+static void no_flush(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count)
 {
-  (void)self, (void)slot, (void)cls, (void)run;
+  (void)self, (void)slot, (void)cls, (void)objects, (void)count;
 }
 
 static void no_thread_exit(void *self, void **slot)

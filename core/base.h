@@ -13,7 +13,7 @@
  *   gate        a limit in the thread record below which requests take the fast path; 0 sends every call to the slow path
  *   granule     64 KiB of address space, the unit of the page map
  *   magazine    a thread's stack of free objects of one class
- *   run         a chain of free objects that changes hands as a whole
+ *   run         free objects of one class that change hands in one call
  *   site        the return address of the call that allocated a block
  *   slow event  a call that left the fast path; the moment at which live options and deferred work are looked at
  *   span        granules that the core knows as one thing: a page block, or a piece of a class backend's memory

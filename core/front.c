@@ -2,7 +2,10 @@
 /* front.c - the slow half of the magazines. Owns nothing: a magazine belongs to its thread. */
 #include "front.h"
 
+#include <string.h>
+
 #include "backend.h"
+#include "meta.h"
 #include "misuse.h"
 #include "route.h"
 #include "settings.h"
@@ -11,86 +14,82 @@
 #include "thread.h"
 
 enum {
-  RUN_BYTES = 64 * 1024, /* a run holds at most so much, */
-  RUN_OBJECTS = 64,      /* and so many objects, but at least one */
-  FIRST_BYTES = 2 * 1024 /* a magazine begins with runs of so much */
+  RUN_BYTES = 64 * 1024, /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
+  FIRST_BYTES = 2 * 1024 /* the same at first */
 };
 
-#define HELD_MAX ((uint64_t)2 << 20) /* bytes in the magazines of a thread, beyond the shortest ones */
+#define HELD_MAX ((uint64_t)2 << 20) /* bytes that the magazines of a thread have places for, beyond their first ones */
 
 uint64_t hki_class_inverse[HKI_CLASSES];
 
 static uint32_t run_length(uint32_t cls, uint32_t bytes)
 {
   uint32_t fit = bytes / hakmem_root.class_bytes[cls];
-  return fit == 0 ? 1 : fit < RUN_OBJECTS ? fit : RUN_OBJECTS;
+  return fit == 0 ? 1 : fit < HAK_RUN_MAX ? fit : HAK_RUN_MAX;
 }
 
-/* Sets when the run in use will be full, if nothing is taken from it. */
-static void measure(struct hki_magazine *magazine)
+/* Gives the magazine places for two runs of that length. False when there is no memory for them: it is as it was. */
+static bool resize(struct hki_magazine *magazine, uint32_t run, uint32_t most)
 {
-  uint64_t count = hki_magazine_count(magazine);
-  uint64_t room = count < magazine->limit ? magazine->limit - count : 0;
-  magazine->full_at = magazine->frees + room;
-}
-
-/* Looks whether everything in a run is an object of the class. */
-static void check(uint32_t backend, uint32_t cls, void *run)
-{
-  void *objects[RUN_OBJECTS], *tags[RUN_OBJECTS];
-  while (run != NULL) {
-    (void)hki_span_tags(backend, cls, &run, objects, tags, RUN_OBJECTS);
+  if (2 * run > magazine->room) {
+    uint32_t room = magazine->room == 0 ? 2 * run : 2 * most; /* grown once, since the old places are lost */
+    void **places = hki_meta_alloc(room * sizeof *places, 64);
+    if (places == NULL) {
+      return false;
+    }
+    size_t count = (size_t)(magazine->top - magazine->base);
+    if (count != 0) {
+      memcpy(places, magazine->base, count * sizeof *places);
+    }
+    magazine->top = places + count;
+    magazine->base = places;
+    magazine->room = room;
   }
+  magazine->run = run;
+  magazine->end = magazine->base + 2 * run;
+  return true;
 }
 
-static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t count)
+static void give(struct hki_thread *thread, uint32_t cls, void *const *objects, uint32_t count)
 {
-  struct hki_magazine *magazine = &thread->magazine[cls];
   struct hki_backend *small = hki_route.small;
   if (hki_settings.hardening == HKI_BASIC && small->ops.looks == 0) {
-    check(small->index, cls, head);
+    void *tags[HAK_RUN_MAX];
+    hki_span_tags(small->index, cls, objects, count, tags); /* ends in misuse if need be */
   }
-  HKI_BUMP(&magazine->flushed, (uint64_t)count);
+  HKI_BUMP(&thread->magazine[cls].flushed, (uint64_t)count);
   hki_enter(small);
-  small->ops.flush(small->self, &thread->seat[small->index].slot, cls, (hak_run){head, count});
+  small->ops.flush(small->self, &thread->seat[small->index].slot, cls, objects, count);
   hki_leave(thread);
 }
 
-static void flush_head(struct hki_thread *thread, uint32_t cls)
+/* Gives the oldest objects back, all but `keep`. */
+static void flush(struct hki_thread *thread, uint32_t cls, uint32_t keep)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  uint32_t count = (uint32_t)hki_magazine_count(magazine);
-  void *head = magazine->head;
-  if (head != NULL) {
-    magazine->head = NULL;
-    flush(thread, cls, head, count);
+  uint32_t count = (uint32_t)(magazine->top - magazine->base), done = 0;
+  while (count - done > keep) {
+    uint32_t run = count - done - keep < HAK_RUN_MAX ? count - done - keep : HAK_RUN_MAX;
+    give(thread, cls, magazine->base + done, run);
+    done += run;
+  }
+  if (done != 0) {
+    memmove(magazine->base, magazine->base + done, (count - done) * sizeof *magazine->base);
+    magazine->top -= done;
   }
 }
 
-static void flush_spare(struct hki_thread *thread, uint32_t cls)
-{
-  struct hki_magazine *magazine = &thread->magazine[cls];
-  uint32_t count = magazine->spares;
-  void *spare = magazine->spare;
-  if (spare != NULL) {
-    magazine->spare = NULL;
-    magazine->spares = 0;
-    flush(thread, cls, spare, count);
-  }
-}
-
-/* Sends back what the magazine holds beyond the shortest runs. */
+/* Back to the first length. */
 static void shorten(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  uint32_t least = run_length(cls, FIRST_BYTES);
-  thread->front_bytes -= (uint64_t)(magazine->limit - least) * 2 * hakmem_root.class_bytes[cls];
-  magazine->limit = (uint16_t)least;
-  flush_spare(thread, cls);
-  if (hki_magazine_count(magazine) > least) {
-    flush_head(thread, cls);
+  uint32_t first = run_length(cls, FIRST_BYTES);
+  if (magazine->run > first) {
+    thread->front_bytes -= (uint64_t)(magazine->run - first) * 2 * hakmem_root.class_bytes[cls];
+    flush(thread, cls, 2 * first);
+    magazine->run = first;
+    magazine->end = magazine->base + 2 * first;
   }
-  measure(magazine);
 }
 
 /*
@@ -101,58 +100,63 @@ static void lengthen(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t most = run_length(cls, RUN_BYTES);
-  uint32_t limit = magazine->limit * 2U < most ? magazine->limit * 2U : most;
-  uint64_t more = (uint64_t)(limit - magazine->limit) * 2 * hakmem_root.class_bytes[cls];
+  uint32_t run = magazine->run * 2 < most ? magazine->run * 2 : most;
+  uint64_t more = (uint64_t)(run - magazine->run) * 2 * hakmem_root.class_bytes[cls];
   magazine->used = 1;
-  if (magazine->limit == 0 || more == 0) {
+  if (more == 0) {
     return;
   }
   for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + more > HELD_MAX && looks > 0; looks--) {
     uint32_t other = thread->front_hand;
     thread->front_hand = (other + 1) % HKI_CLASSES;
-    if (other != cls && thread->magazine[other].used == 0 && thread->magazine[other].limit > run_length(other, FIRST_BYTES)) {
+    if (other != cls && thread->magazine[other].used == 0) {
       shorten(thread, other);
     }
     thread->magazine[other].used = 0;
   }
-  if (thread->front_bytes + more <= HELD_MAX) {
+  if (thread->front_bytes + more <= HELD_MAX && resize(magazine, run, most)) {
     thread->front_bytes += more;
-    magazine->limit = (uint16_t)limit;
   }
 }
 
-static bool refill(struct hki_thread *thread, uint32_t cls)
+/* Whether the magazine can be used; makes it. */
+static bool opened(struct hki_magazine *magazine, uint32_t cls)
+{
+  return HKI_LIKELY(magazine->base != NULL) || resize(magazine, run_length(cls, FIRST_BYTES), run_length(cls, RUN_BYTES));
+}
+
+/* Objects from the backend. Returns how many. */
+static uint32_t get(struct hki_thread *thread, uint32_t cls, void **objects, uint32_t want)
+{
+  struct hki_backend *small = hki_route.small;
+  hki_enter(small);
+  int32_t got = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, objects, want);
+  hki_leave(thread);
+  uint32_t count = got > 0 ? (uint32_t)got : 0;
+  HKI_BUMP(&thread->magazine[cls].refilled, (uint64_t)count);
+  return count;
+}
+
+static void *refill(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  struct hki_backend *small = hki_route.small;
-  if (magazine->spare != NULL) {
-    magazine->head = magazine->spare;
-    magazine->spare = NULL;
-    magazine->spares = 0;
-    measure(magazine);
-    return true;
+  void *object = NULL;
+  if (opened(magazine, cls)) {
+    magazine->top = magazine->base + get(thread, cls, magazine->base, magazine->run);
+    lengthen(thread, cls);
+    object = hki_magazine_pop(magazine);
+  } else if (get(thread, cls, &object, 1) != 0) {
+    HKI_BUMP(&magazine->allocs, UINT64_C(1));
   }
-  uint32_t want = magazine->limit != 0 ? magazine->limit : 1; /* none is kept by a record that is closed */
-  hak_run run = {NULL, 0};
-  hki_enter(small);
-  int32_t result = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, want, &run);
-  hki_leave(thread);
-  if (result != HAK_OK || run.head == NULL) {
-    return false;
-  }
-  magazine->head = run.head;
-  HKI_BUMP(&magazine->refilled, (uint64_t)run.count);
-  lengthen(thread, cls);
-  measure(magazine);
-  return true;
+  return object;
 }
 
 HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   void *object = hki_magazine_pop(magazine);
-  if (object == NULL && refill(thread, cls)) {
-    object = hki_magazine_pop(magazine);
+  if (object == NULL) {
+    object = refill(thread, cls);
   }
   if (object != NULL && hki_settings.hardening == HKI_FULL) {
     hki_entry entry = hki_pagemap_get((uintptr_t)object);
@@ -195,36 +199,21 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  measure(magazine);
-  if (magazine->frees == magazine->full_at) {
-    if (magazine->spare != NULL) {
-      flush_spare(thread, cls);
-      lengthen(thread, cls);
-    }
-    magazine->spares = (uint32_t)hki_magazine_count(magazine);
-    magazine->spare = magazine->head;
-    magazine->head = NULL;
-    measure(magazine);
+  if (!opened(magazine, cls)) {
+    give(thread, cls, &block, 1);
+    return;
+  }
+  if (magazine->top == magazine->end) {
+    flush(thread, cls, magazine->run);
+    lengthen(thread, cls);
   }
   (void)hki_magazine_push(magazine, block);
-}
-
-void hki_front_open(struct hki_thread *thread)
-{
-  if (hki_route.small != NULL && hki_route.small->granularity == HAK_CLASS) {
-    for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-      thread->magazine[cls].limit = (uint16_t)run_length(cls, FIRST_BYTES);
-      measure(&thread->magazine[cls]);
-    }
-  }
 }
 
 void hki_front_drain(struct hki_thread *thread)
 {
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-    flush_head(thread, cls);
-    flush_spare(thread, cls);
-    measure(&thread->magazine[cls]);
+    flush(thread, cls, 0);
   }
 }
 
@@ -232,10 +221,8 @@ void hki_front_close(struct hki_thread *thread)
 {
   hki_front_drain(thread);
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-    thread->magazine[cls].limit = 0;
-    thread->magazine[cls].full_at = 0;
+    shorten(thread, cls);
   }
-  thread->front_bytes = 0;
 }
 
 void hki_front_start(void)

@@ -2,9 +2,8 @@
 /*
  * front.h - size classes, and the per-thread magazines in front of a class backend.
  *
- * A magazine is two runs of one class: one in use and one full or absent. Objects move one by one between the program and the
- * run in use; only whole runs move between the magazine and the backend. Model: J. Bonwick, J. Adams, "Magazines and Vmem"
- * (2001).
+ * A magazine is a stack of objects of one class. Objects move one by one between the program and the magazine, by runs between the
+ * magazine and the backend. Model: J. Bonwick, J. Adams, "Magazines and Vmem" (2001).
  */
 #ifndef HKI_FRONT_H
 #define HKI_FRONT_H
@@ -60,37 +59,32 @@ uint32_t hki_front_class(size_t size, size_t align);
 /* Takes back an object whose magazine is full or closed, or that must be checked first. `func` is for messages. */
 void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func);
 
-/* Opens the magazines of a new record; gives back all that they hold at its end, or on malloc_trim. */
-void hki_front_open(struct hki_thread *thread);
+/* Gives back all that the magazines of a thread hold: on malloc_trim, and at its end. */
 void hki_front_drain(struct hki_thread *thread);
 void hki_front_close(struct hki_thread *thread);
 
 HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
 {
-  void *object = magazine->head;
-  if (HKI_LIKELY(object != NULL)) {
-    magazine->head = *(void **)object;
-    HKI_BUMP(&magazine->allocs, UINT64_C(1));
+  void **top = magazine->top;
+  if (HKI_UNLIKELY(top == magazine->base)) {
+    return NULL;
   }
+  void *object = top[-1];
+  magazine->top = top - 1;
+  HKI_BUMP(&magazine->allocs, UINT64_C(1));
   return object;
 }
 
-/* False when the run may be full, or the magazine is closed. */
+/* False when it is full. */
 HKI_INLINE bool hki_magazine_push(struct hki_magazine *magazine, void *object)
 {
-  if (HKI_UNLIKELY(magazine->frees >= magazine->full_at)) {
+  void **top = magazine->top;
+  if (HKI_UNLIKELY(top == magazine->end)) {
     return false;
   }
-  *(void **)object = magazine->head;
-  magazine->head = object;
-  HKI_BUMP(&magazine->frees, UINT64_C(1));
+  *top = object;
+  magazine->top = top + 1;
   return true;
-}
-
-/* Objects in the run in use. */
-HKI_INLINE uint64_t hki_magazine_count(const struct hki_magazine *magazine)
-{
-  return magazine->refilled - magazine->flushed + magazine->frees - magazine->allocs - magazine->spares;
 }
 
 #endif

@@ -121,10 +121,9 @@ static int32_t host_span_register(const struct hak_host *host, void *base, size_
   return hki_span_register(backend_of(host), base, bytes, cls, tag);
 }
 
-static uint32_t host_span_tags(const struct hak_host *host, uint32_t cls, void **chain, void **objects, void **tags,
-                               uint32_t room)
+static void host_span_tags(const struct hak_host *host, uint32_t cls, void *const *objects, uint32_t count, void **tags)
 {
-  return hki_span_tags(backend_of(host), cls, chain, objects, tags, room);
+  hki_span_tags(backend_of(host), cls, objects, count, tags);
 }
 
 static void host_misuse(const struct hak_host *host, const void *object)

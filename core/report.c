@@ -37,10 +37,13 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
   }
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
     const struct hki_magazine *magazine = &thread->magazine[c];
-    uint64_t allocs = HKI_LOAD(&magazine->allocs), frees = HKI_LOAD(&magazine->frees);
+    uint64_t allocs = HKI_LOAD(&magazine->allocs);
+    uint64_t held = ((uintptr_t)HKI_LOAD(&magazine->top) - (uintptr_t)HKI_LOAD(&magazine->base)) / sizeof *magazine->top;
+    /* What came in either left again or is held, so the frees need no counter of their own. */
+    uint64_t frees = held + allocs + HKI_LOAD(&magazine->flushed) - HKI_LOAD(&magazine->refilled);
     snapshot->class_[c].allocs += allocs;
     snapshot->class_[c].frees += frees;
-    snapshot->class_[c].cached += HKI_LOAD(&magazine->refilled) - HKI_LOAD(&magazine->flushed) + frees - allocs;
+    snapshot->class_[c].cached += held;
   }
 }
 

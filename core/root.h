@@ -49,21 +49,20 @@ struct hki_seat {
 };
 
 /*
- * A per-thread stack of free objects of one size class: two runs, so that whole runs are exchanged with the backend. How many objects
- * there are is not counted but follows: what came in, by refills and frees, less what left. So malloc and free have one counter
- * each and no word that both change, which would make one wait for the other.
+ * A per-thread stack of free objects of one size class, as an array of their addresses: malloc and free touch no object. It is
+ * filled and emptied by runs, half of it at a time. How many were freed needs no counter: what came in either left again or is here.
  */
 struct hki_magazine {
-  void *head;        /* run in use, chained through the first word */
+  void **top;        /* behind the object that is handed out next */
+  void **base;       /* the first place; NULL before the first use */
+  void **end;        /* behind the last place that may be used */
   uint64_t allocs;   /* objects handed out from here */
-  uint64_t frees;    /* objects taken back here */
-  uint64_t full_at;  /* `frees` at which the run may be full; 0: closed */
-  void *spare;       /* second run, full or NULL */
-  uint32_t spares;   /* objects in it */
-  uint16_t limit;    /* objects at which a run is full; 0: closed */
-  uint16_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
   uint64_t refilled; /* objects got from the backend */
-  uint64_t flushed;  /* objects given to the backend; the size is a power of two, so that a class is found by a shift */
+  uint64_t flushed;  /* objects given to the backend */
+  uint32_t run;      /* objects that come or go at a time */
+  uint32_t room;     /* places in the array */
+  uint32_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
+  uint32_t reserved; /* 0; the size is a power of two, so that a class is found by a shift */
 };
 
 /*

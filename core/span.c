@@ -108,29 +108,24 @@ void hki_span_unregister(void *base)
   hki_span_put(span);
 }
 
-/* Neighbours in a run often lie in the same granule, which is looked up once. */
-uint32_t hki_span_tags(uint32_t backend, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room)
+/* Neighbours often lie in the same granule, which is looked up once. */
+void hki_span_tags(uint32_t backend, uint32_t cls, void *const *objects, uint32_t count, void **tags)
 {
-  char *object = *chain;
   const struct hki_span *span = NULL;
   uintptr_t granule = 0;
-  uint32_t count = 0;
-  for (; object != NULL && count < room; count++) {
-    if ((uintptr_t)object >> HKI_GRANULE_SHIFT != granule) {
-      hki_entry entry = hki_pagemap_get((uintptr_t)object);
-      granule = (uintptr_t)object >> HKI_GRANULE_SHIFT;
+  for (uint32_t i = 0; i < count; i++) {
+    uintptr_t object = (uintptr_t)objects[i];
+    if (object >> HKI_GRANULE_SHIFT != granule) {
+      hki_entry entry = hki_pagemap_get(object);
+      granule = object >> HKI_GRANULE_SHIFT;
       span = hki_entry_record(entry);
       if ((entry & (HKI_CLASS | HKI_CLASS_FULL)) == 0 || hki_entry_class(entry) != cls || span->range.backend != backend) {
-        hki_misuse("free", object, entry);
+        hki_misuse("free", objects[i], entry);
       }
     }
-    if (!hki_class_starts(cls, (uintptr_t)object - hki_span_base(span))) {
-      hki_misuse("free", object, hki_pagemap_get((uintptr_t)object));
+    if (!hki_class_starts(cls, object - hki_span_base(span))) {
+      hki_misuse("free", objects[i], hki_pagemap_get(object));
     }
-    objects[count] = object;
-    tags[count] = (void *)(uintptr_t)span->range.site;
-    object = *(char **)(void *)object;
+    tags[i] = (void *)(uintptr_t)span->range.site;
   }
-  *chain = object;
-  return count;
 }

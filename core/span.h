@@ -72,7 +72,7 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
 void hki_span_unregister(void *base);
 
 /* Implements hak_host.span_tags. */
-uint32_t hki_span_tags(uint32_t backend, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room);
+void hki_span_tags(uint32_t backend, uint32_t cls, void *const *objects, uint32_t count, void **tags);
 
 extern hak_lock hki_span_lock; /* taken around a fork */
 

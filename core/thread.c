@@ -102,7 +102,6 @@ HKI_SLOW struct hki_thread *hki_thread_attach(void)
   }
   HKI_STORE(&thread->live, 1U);
   hki_home = hki_self = thread;
-  hki_front_open(thread);
   hki_gates_open(thread);
   return thread;
 }
@@ -112,9 +111,6 @@ HKI_COLD struct hki_thread *hki_thread_lend(void)
   hki_lock(&hki_lend_lock);
   if (lent == NULL) {
     lent = record();
-    if (lent != NULL) {
-      hki_front_open(lent);
-    }
   }
   if (lent == NULL) {
     hki_unlock(&hki_lend_lock);

@@ -58,6 +58,9 @@ extern "C" {
 /* Power-of-two size bins that a policy chooses for: a request of n bytes is in bin floor(log2(n)). */
 #define HAK_BINS 48
 
+/* Objects that change hands between the core's magazines and a class backend in one call, at most. */
+#define HAK_RUN_MAX 64
+
 /* Spans that one call of hak_purger.purge is given at most: as many as a bit mask of one word describes. */
 #define HAK_PURGE_SPANS 64
 
@@ -101,15 +104,6 @@ static inline uint32_t hak_block_flags(hak_block block)
 }
 
 #define HAK_NO_BLOCK (hak_block_make(NULL, 0, 0))
-
-/*
- * A run: `count` free objects of one size class, chained through their first word and ended by NULL. Runs are exchanged
- * whole between the core's magazines and a class backend; whoever holds a run owns all bytes of its objects.
- */
-typedef struct hak_run {
-  void *head;
-  uint32_t count;
-} hak_run;
 
 /*
  * A range: a page block that the program has freed and that its backend has not got back. Exactly one party holds it: the
@@ -236,11 +230,10 @@ typedef struct hak_host {
   size_t (*release)(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
 
   /*
-   * [any] For class backends, optional to use. Takes up to `room` objects of class `cls` off the chain that *chain points to and
-   * stores them and the tags of their spans. Returns how many; *chain is what is left of the chain. A chain that holds anything but
-   * objects of that class and plugin, where objects start, is the program's mistake, and ends it with a message.
+   * [any] For class backends, optional to use. Stores the tags of the spans of `count` objects of class `cls`. An object that is none
+   * of that class and plugin, or does not start there, is the program's mistake, and ends it with a message.
    */
-  uint32_t (*span_tags)(const struct hak_host *host, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room);
+  void (*span_tags)(const struct hak_host *host, uint32_t cls, void *const *objects, uint32_t count, void **tags);
 
   /* [any] For class backends. Ends the process with a message: the program freed what was free already, or never an object. */
   void (*misuse)(const struct hak_host *host, const void *object);
@@ -377,14 +370,16 @@ typedef struct hak_backend_ops {
   hak_block (*resize)(void *self, void **slot, void *base, size_t capacity, size_t size);
 
   /*
-   * [any] Class: fills `run` with between 1 and `want` objects of class `cls`, from registered spans, or with a whole run of the
-   * class as `flush` brought it, and returns HAK_OK; or HAK_NO_MEMORY with the run empty. An object's contents are undefined beyond
-   * the chain word.
+   * [any] Class: stores between 1 and `want` objects of class `cls`, from registered spans, in `objects`, and returns how many; or
+   * HAK_NO_MEMORY. `want` is at most HAK_RUN_MAX. An object's contents are undefined.
    */
-  int32_t (*refill)(void *self, void **slot, uint32_t cls, uint32_t want, hak_run *run);
+  int32_t (*refill)(void *self, void **slot, uint32_t cls, void **objects, uint32_t want);
 
-  /* [any] Class: takes a whole run back. Its objects may have been handed out to any thread. Cannot fail. */
-  void (*flush)(void *self, void **slot, uint32_t cls, hak_run run);
+  /*
+   * [any] Class: takes back `count` objects, at most HAK_RUN_MAX, which may have been handed out to any thread. Whoever holds an
+   * object owns all its bytes. Cannot fail.
+   */
+  void (*flush)(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count);
 
   /* [any] Optional. The calling thread ends; what the slot refers to is given up. The slot is set to NULL afterwards. */
   void (*thread_exit)(void *self, void **slot);
@@ -411,8 +406,8 @@ typedef struct hak_backend_ops {
   void (*expire)(void *self);
 
   /*
-   * Class, optional. 1: `flush` shows every run to host->span_tags, where misuse is found, unless host->hardened is 0; so the core need
-   * not look at the objects before.
+   * Class, optional. 1: `flush` shows all objects to host->span_tags, where misuse is found, unless host->hardened is 0; so the core
+   * need not look at them before.
    */
   uint32_t looks;
 } hak_backend_ops;

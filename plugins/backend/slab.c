@@ -7,8 +7,8 @@
  * twice is found out. Spans that have free objects are listed by how full they are. Objects are taken from the fullest, so that
  * the emptiest become empty; those go back to their page backend, or serve any class, which is span_pool.c's business.
  *
- * The core exchanges whole runs. A run that comes back waits in the depot of its class, untouched, until some thread wants one:
- * so a producer and a consumer hand over runs and not objects (the depot of J. Bonwick, J. Adams, "Magazines and Vmem", 2001).
+ * The core exchanges runs. One that comes back waits in the depot of its class, a list of their addresses, until some thread wants
+ * one: so a producer and a consumer hand over runs and not objects (the depot of J. Bonwick, J. Adams, "Magazines and Vmem", 2001).
  * The depot holds a part of the objects in use; what is beyond goes back to the spans.
  *
  * Each class has a lock, which guards its depot, its lists and the records of its spans.
@@ -21,7 +21,7 @@
 
 enum {
   LEVELS = 8,     /* lists of spans, by how much of them is free */
-  SLICE = 64,     /* objects that are looked up at a time */
+  RUNS = 8,       /* records of runs made at a time */
   VISITS = 8,     /* spans that one refill takes from at most */
   DEPOT_SHARE = 8 /* the depot holds so large a part of the objects in use, */
 };
@@ -75,22 +75,23 @@ static const hak_counter slab_counters[] = {
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
 
-/* A free object. The second word is used in the first object of a run that waits in the depot. */
-struct object {
-  struct object *next;
-  uint64_t depot; /* the next run << 16 | objects in this one */
+/* Objects that wait in a depot. */
+struct run {
+  struct run *next;
+  uint64_t count;
+  void *objects[HAK_RUN_MAX];
 };
 
-struct __attribute__((aligned(64))) class
-{
+struct __attribute__((aligned(64))) slab_class {
   hak_lock lock;
-  uint32_t size;       /* bytes of an object; constant, as are the next three */
-  uint32_t granules;   /* of a span */
-  uint32_t capacity;   /* objects of a span */
-  uint64_t reciprocal; /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
-  uint32_t levels;     /* bit i: partial[i] is not empty */
-  uint32_t visited;    /* the depot was used since slab_expire looked last; atomic */
-  struct object *depot;
+  uint32_t size;                /* bytes of an object; constant, as are the next three */
+  uint32_t granules;            /* of a span */
+  uint32_t capacity;            /* objects of a span */
+  uint64_t reciprocal;          /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
+  uint32_t levels;              /* bit i: partial[i] is not empty */
+  uint32_t visited;             /* the depot was used since slab_expire looked last; atomic */
+  struct run *depot;            /* the last one to come is the first */
+  struct run *idle;             /* records without objects */
   uint64_t waiting;             /* objects in the depot */
   uint64_t total;               /* objects of all spans of the class */
   uint64_t free;                /* of them, in no run: their bits are set */
@@ -100,19 +101,19 @@ struct __attribute__((aligned(64))) class
 struct slab {
   const hak_host *host;
   struct span_pool *pool;
-  struct class classes[]; /* host->class_count */
+  struct slab_class classes[]; /* host->class_count */
 };
 
 /* ---- spans of a class, under its lock -------------------------------------------------------------------------------- */
 
 /* Eight levels, each an eighth of the span. */
-static uint32_t level_of(const struct class *class, const struct span *span)
+static uint32_t level_of(const struct slab_class *class, const struct span *span)
 {
   uint32_t level = (uint32_t)((uint64_t)span->free * LEVELS / class->capacity);
   return level < LEVELS ? level : LEVELS - 1;
 }
 
-static void list(struct class *class, struct span *span)
+static void list(struct slab_class *class, struct span *span)
 {
   uint32_t level = level_of(class, span);
   struct span *first = class->partial[level];
@@ -127,7 +128,7 @@ static void list(struct class *class, struct span *span)
   class->levels |= 1U << level;
 }
 
-static void unlist(struct class *class, struct span *span)
+static void unlist(struct slab_class *class, struct span *span)
 {
   if (span->prev != NULL) {
     span->prev->next = span->next;
@@ -145,7 +146,7 @@ static void unlist(struct class *class, struct span *span)
  * The span to take from: the fullest, but one that is full up to an eighth last, since it would be visited for a few objects. A new
  * one when there is none, with all its objects free. NULL when there is no memory.
  */
-static struct span *choose(struct slab *slab, struct class *class, uint32_t cls)
+static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t cls)
 {
   uint32_t levels = (class->levels & ~1U) != 0 ? class->levels & ~1U : class->levels;
   if (levels != 0) {
@@ -161,20 +162,15 @@ static struct span *choose(struct slab *slab, struct class *class, uint32_t cls)
   return span;
 }
 
-/* Takes up to `want` free objects in the order of their addresses and chains them to *tail. Returns how many. */
-static uint32_t take(const struct class *class, struct span *span, uint32_t want, struct object ***tail)
+/* Takes up to `want` free objects in the order of their addresses. Returns how many. */
+static uint32_t take(const struct slab_class *class, struct span *span, void **objects, uint32_t want)
 {
   uint32_t size = class->size, taken = 0, word = span->cursor, words = (class->capacity + 63) / 64;
-  struct object **last = *tail;
   for (; word < words; word++) {
     uint64_t bits = span->bits[word];
     char *base = span->base + (size_t)word * 64 * size;
-    while (bits != 0 && taken < want) {
-      struct object *object = (struct object *)(void *)(base + (size_t)__builtin_ctzll(bits) * size);
-      bits &= bits - 1;
-      *last = object;
-      last = &object->next;
-      taken++;
+    for (; bits != 0 && taken < want; bits &= bits - 1) {
+      objects[taken++] = base + (size_t)__builtin_ctzll(bits) * size;
     }
     span->bits[word] = bits;
     if (bits != 0) {
@@ -183,12 +179,11 @@ static uint32_t take(const struct class *class, struct span *span, uint32_t want
   }
   span->cursor = word;
   span->free -= taken;
-  *tail = last;
   return taken;
 }
 
 /* Marks an object of the span free. False when it was free already. */
-static bool put(const struct class *class, struct span *span, const void *object)
+static bool put(const struct slab_class *class, struct span *span, const void *object)
 {
   uint64_t offset = (uint64_t)((const char *)object - span->base);
   uint64_t index = (offset / 16 * class->reciprocal) >> 32;
@@ -203,7 +198,7 @@ static bool put(const struct class *class, struct span *span, const void *object
 }
 
 /* The span has got free objects: it moves to the list where it belongs, or, when it is empty, to the chain *empty. */
-static void settle(struct class *class, struct span *span, struct span **empty)
+static void settle(struct slab_class *class, struct span *span, struct span **empty)
 {
   if (span->listed && (span->free == class->capacity || level_of(class, span) != span->level)) {
     unlist(class, span);
@@ -218,51 +213,82 @@ static void settle(struct class *class, struct span *span, struct span **empty)
   }
 }
 
-/* Gives the objects of a run back to their spans. Spans that become empty are chained to *empty. */
-static void scatter(struct slab *slab, struct class *class, uint32_t cls, struct object *run, struct span **empty)
+/* Gives objects back to their spans, which are their tags. Spans that become empty are chained to *empty. */
+static void scatter(struct slab *slab, struct slab_class *class, void *const *objects, void *const *tags, uint32_t count,
+                    struct span **empty)
 {
-  void *objects[SLICE], *tags[SLICE];
-  void *rest = run;
-  while (rest != NULL) {
-    uint32_t count = slab->host->span_tags(slab->host, cls, &rest, objects, tags, SLICE);
-    for (uint32_t i = 0; i < count;) {
-      struct span *span = tags[i];
-      uint32_t first = i;
-      for (; i < count && tags[i] == span; i++) {
-        if (!put(class, span, objects[i])) {
-          slab->host->misuse(slab->host, objects[i]);
-        }
+  for (uint32_t i = 0; i < count;) {
+    struct span *span = tags[i];
+    uint32_t first = i;
+    for (; i < count && tags[i] == span; i++) {
+      if (!put(class, span, objects[i])) {
+        slab->host->misuse(slab->host, objects[i]);
       }
-      span->free += i - first;
-      settle(class, span, empty);
     }
-    class->free += count;
-    hak_count(slab->host, SLAB_SCATTERED, count);
+    span->free += i - first;
+    settle(class, span, empty);
   }
+  class->free += count;
+  hak_count(slab->host, SLAB_SCATTERED, count);
 }
 
 /* ---- the depot of a class, under its lock ---------------------------------------------------------------------------- */
 
-static void depot_push(struct class *class, struct object *run, uint32_t count)
+/* False when there is no memory to write the objects down. */
+static bool depot_push(struct slab *slab, struct slab_class *class, void *const *objects, uint32_t count)
 {
-  run->depot = (uint64_t)(uintptr_t) class->depot << 16 | count;
+  if (class->idle == NULL) {
+    struct run *fresh = slab->host->meta_alloc(slab->host, RUNS * sizeof *fresh, _Alignof(struct run));
+    for (int i = RUNS; fresh != NULL && i-- > 0;) {
+      fresh[i].next = class->idle;
+      class->idle = &fresh[i];
+    }
+  }
+  struct run *run = class->idle;
+  if (run == NULL) {
+    return false;
+  }
+  class->idle = run->next;
+  memcpy(run->objects, objects, count * sizeof *objects);
+  run->count = count;
+  run->next = class->depot;
   class->depot = run;
   class->waiting += count;
   class->visited = 1;
+  return true;
 }
 
-static struct object *depot_pop(struct class *class, uint32_t *count)
+/* Up to `want` objects of the last run. Returns how many, 0 when the depot is empty. */
+static uint32_t depot_pop(struct slab_class *class, void **objects, uint32_t want)
 {
-  struct object *run = class->depot;
-  *count = (uint32_t)(run->depot & 0xffff);
-  class->depot = (struct object *)(uintptr_t)(run->depot >> 16);
-  class->waiting -= *count;
+  struct run *run = class->depot;
+  if (run == NULL) {
+    return 0;
+  }
+  uint32_t count = run->count < want ? (uint32_t)run->count : want;
+  run->count -= count;
+  memcpy(objects, run->objects + run->count, count * sizeof *objects);
+  if (run->count == 0) {
+    class->depot = run->next;
+    run->next = class->idle;
+    class->idle = run;
+  }
+  class->waiting -= count;
   class->visited = 1;
-  return run;
+  return count;
+}
+
+/* Sends the objects of a run back to their spans. */
+static void depot_scatter(struct slab *slab, struct slab_class *class, uint32_t cls, struct span **empty)
+{
+  void *objects[HAK_RUN_MAX], *tags[HAK_RUN_MAX];
+  uint32_t count = depot_pop(class, objects, HAK_RUN_MAX);
+  slab->host->span_tags(slab->host, cls, objects, count, tags);
+  scatter(slab, class, objects, tags, count, empty);
 }
 
 /* Objects that the depot may hold. */
-static uint64_t depot_room(const struct class *class)
+static uint64_t depot_room(const struct slab_class *class)
 {
   uint64_t share = (class->total - class->free) / DEPOT_SHARE;
   uint64_t floor = DEPOT_FLOOR / class->size;
@@ -271,68 +297,47 @@ static uint64_t depot_room(const struct class *class)
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
 
-static int32_t slab_refill(void *self, void **slot, uint32_t cls, uint32_t want, hak_run *run)
+static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects, uint32_t want)
 {
   (void)slot; /* nothing is kept per thread: the core's magazines are that */
   struct slab *slab = self;
-  struct class *class = &slab->classes[cls];
-  struct object *head = NULL, **tail = &head;
-  uint32_t count = 0;
+  struct slab_class *class = &slab->classes[cls];
   hak_lock_acquire(slab->host, &class->lock);
-  if (class->depot != NULL) {
-    head = depot_pop(class, &count);
-    hak_lock_release(slab->host, &class->lock);
-    hak_count(slab->host, SLAB_HANDOVERS, 1);
-  } else {
-    for (uint32_t visit = 0; count < want && visit < VISITS; visit++) {
-      struct span *span = choose(slab, class, cls);
-      if (span == NULL) {
-        break;
-      }
-      uint32_t taken = take(class, span, want - count, &tail);
-      count += taken;
-      class->free -= taken;
-      if (span->free != 0) {
-        list(class, span);
-      }
+  uint32_t count = depot_pop(class, objects, want);
+  bool handed_over = count != 0;
+  for (uint32_t visit = 0; !handed_over && count < want && visit < VISITS; visit++) {
+    struct span *span = choose(slab, class, cls);
+    if (span == NULL) {
+      break;
     }
-    hak_lock_release(slab->host, &class->lock);
-    *tail = NULL;
+    uint32_t taken = take(class, span, objects + count, want - count);
+    count += taken;
+    class->free -= taken;
+    if (span->free != 0) {
+      list(class, span);
+    }
   }
-  *run = (hak_run){head, count};
-  return count != 0 ? HAK_OK : HAK_NO_MEMORY;
+  hak_lock_release(slab->host, &class->lock);
+  if (handed_over) {
+    hak_count(slab->host, SLAB_HANDOVERS, 1);
+  }
+  return count != 0 ? (int32_t)count : HAK_NO_MEMORY;
 }
 
-/* Misuse of what goes into the depot is found now, where the program still is at it. */
-static void look(const struct slab *slab, uint32_t cls, void *run)
-{
-  void *objects[SLICE], *tags[SLICE];
-  while (run != NULL) {
-    (void)slab->host->span_tags(slab->host, cls, &run, objects, tags, SLICE);
-  }
-}
-
-static void slab_flush(void *self, void **slot, uint32_t cls, hak_run run)
+static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count)
 {
   (void)slot;
   struct slab *slab = self;
-  struct class *class = &slab->classes[cls];
+  struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
+  void *tags[HAK_RUN_MAX];
+  slab->host->span_tags(slab->host, cls, objects, count, tags); /* also a look at what goes into the depot */
   hak_lock_acquire(slab->host, &class->lock);
-  bool waits = class->waiting + run.count <= depot_room(class) && run.count <= UINT16_MAX;
-  if (waits && slab->host->hardened != 0) {
-    hak_lock_release(slab->host, &class->lock);
-    look(slab, cls, run.head);
-    hak_lock_acquire(slab->host, &class->lock);
-  }
-  if (waits) {
-    depot_push(class, run.head, run.count);
-  } else {
-    scatter(slab, class, cls, run.head, &empty);
+  if (class->waiting + count > depot_room(class) || !depot_push(slab, class, objects, count)) {
+    scatter(slab, class, objects, tags, count, &empty);
   }
   while (class->waiting > depot_room(class)) {
-    uint32_t count;
-    scatter(slab, class, cls, depot_pop(class, &count), &empty);
+    depot_scatter(slab, class, cls, &empty);
   }
   hak_lock_release(slab->host, &class->lock);
   if (empty != NULL) {
@@ -343,15 +348,14 @@ static void slab_flush(void *self, void **slot, uint32_t cls, hak_run run)
 /* Scatters what waits in the depot of a class; others get at it between any two runs. */
 static void empty_depot(struct slab *slab, uint32_t cls)
 {
-  struct class *class = &slab->classes[cls];
+  struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
   bool more = true;
   while (more) {
     hak_lock_acquire(slab->host, &class->lock);
     more = class->depot != NULL;
     if (more) {
-      uint32_t count;
-      scatter(slab, class, cls, depot_pop(class, &count), &empty);
+      depot_scatter(slab, class, cls, &empty);
     }
     hak_lock_release(slab->host, &class->lock);
   }
@@ -365,7 +369,7 @@ static void slab_expire(void *self)
 {
   struct slab *slab = self;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
-    struct class *class = &slab->classes[cls];
+    struct slab_class *class = &slab->classes[cls];
     if (__atomic_exchange_n(&class->visited, 0U, __ATOMIC_RELAXED) == 0 &&
         __atomic_load_n(&class->waiting, __ATOMIC_RELAXED) != 0) {
       empty_depot(slab, cls);
@@ -422,7 +426,7 @@ static int32_t slab_set(void *self, uint32_t option, hak_value value)
 }
 
 /* The shortest span of which at most an eighth is no object. */
-static void shape(struct class *class)
+static void shape(struct slab_class *class)
 {
   size_t bytes = HAK_GRANULE, size = class->size;
   while (bytes < size || bytes % size > bytes / SPAN_WASTE) {
