@@ -126,8 +126,8 @@ static void *small(struct hki_thread *thread, size_t size, size_t align, uint32_
   if (backend->granularity == HAK_BYTE) {
     return hki_byte_alloc(thread, backend, size, align, 0, request);
   }
-  uint32_t cls = hki_front_class(size, align);
-  void *block = cls < HKI_CLASSES ? hki_front_alloc(thread, cls) : NULL;
+  size_t rounded = align > HKI_ALIGN ? hki_front_size(size, align) : size;
+  void *block = rounded <= HAK_CLASS_MAX ? hki_front_alloc(thread, hki_class_of(rounded)) : NULL;
   if (block != NULL && (request & HKI_ZEROED)) {
     memset(block, 0, size);
   }

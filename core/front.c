@@ -99,10 +99,13 @@ static void shorten(struct hki_thread *thread, uint32_t cls)
 static void lengthen(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
+  magazine->used = 1;
+  if (magazine->run == HAK_RUN_MAX) {
+    return;
+  }
   uint32_t most = run_length(cls, RUN_BYTES);
   uint32_t run = magazine->run * 2 < most ? magazine->run * 2 : most;
   uint64_t more = (uint64_t)(run - magazine->run) * 2 * hakmem_root.class_bytes[cls];
-  magazine->used = 1;
   if (more == 0) {
     return;
   }
@@ -168,21 +171,6 @@ HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
     }
   }
   return object;
-}
-
-uint32_t hki_front_class(size_t size, size_t align)
-{
-  uint32_t cls = hki_class_of(size > align ? size : align);
-  if (align > HKI_ALIGN) {
-    /* Objects lie at multiples of their size from a granule boundary: the power of two above both is aligned, up to a granule. */
-    if (align > HAK_GRANULE) {
-      return HKI_CLASSES;
-    }
-    while (cls < HKI_CLASSES && hakmem_root.class_bytes[cls] % align != 0) {
-      cls++;
-    }
-  }
-  return cls;
 }
 
 HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func)

@@ -53,8 +53,16 @@ void hki_front_start(void);
 /* An object of a class from an empty magazine, by refill; on every path of hardening = full. NULL when the backend has none. */
 void *hki_front_alloc(struct hki_thread *thread, uint32_t cls);
 
-/* The smallest class for `size` bytes at a multiple of `align`, a power of two; HKI_CLASSES when there is none. */
-uint32_t hki_front_class(size_t size, size_t align);
+/*
+ * The size whose class has objects for `size` bytes at multiples of `align`, a power of two up to HAK_GRANULE. Objects lie at multiples
+ * of their size from a granule boundary, and classes at multiples of a power of two: a multiple of a smaller power is a class
+ * itself, and of a larger one every class is a multiple. SIZE_MAX when there is none.
+ */
+HKI_INLINE size_t hki_front_size(size_t size, size_t align)
+{
+  size_t rounded = hki_round_up(size + (size == 0), align);
+  return HKI_LIKELY(align <= HAK_GRANULE) && HKI_LIKELY(rounded >= size) ? rounded : SIZE_MAX;
+}
 
 /* Takes back an object whose magazine is full or closed, or that must be checked first. `func` is for messages. */
 void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func);

@@ -111,21 +111,24 @@ void hki_span_unregister(void *base)
 /* Neighbours often lie in the same granule, which is looked up once. */
 void hki_span_tags(uint32_t backend, uint32_t cls, void *const *objects, uint32_t count, void **tags)
 {
-  const struct hki_span *span = NULL;
-  uintptr_t granule = 0;
+  const uint64_t inverse = hki_class_inverse[cls];
+  uintptr_t granule = 0, base = 0;
+  void *tag = NULL;
   for (uint32_t i = 0; i < count; i++) {
     uintptr_t object = (uintptr_t)objects[i];
     if (object >> HKI_GRANULE_SHIFT != granule) {
       hki_entry entry = hki_pagemap_get(object);
-      granule = object >> HKI_GRANULE_SHIFT;
-      span = hki_entry_record(entry);
+      const struct hki_span *span = hki_entry_record(entry);
       if ((entry & (HKI_CLASS | HKI_CLASS_FULL)) == 0 || hki_entry_class(entry) != cls || span->range.backend != backend) {
         hki_misuse("free", objects[i], entry);
       }
+      granule = object >> HKI_GRANULE_SHIFT;
+      base = hki_span_base(span);
+      tag = (void *)(uintptr_t)span->range.site;
     }
-    if (!hki_class_starts(cls, object - hki_span_base(span))) {
+    if (HKI_UNLIKELY((object - base) * inverse >= inverse)) {
       hki_misuse("free", objects[i], hki_pagemap_get(object));
     }
-    tags[i] = (void *)(uintptr_t)span->range.site;
+    tags[i] = tag;
   }
 }

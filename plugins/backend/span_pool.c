@@ -20,6 +20,14 @@ enum {
 
 static const uint16_t kind_words[KINDS] = {4, 16, 64};
 
+/* What touches of new pages are told by, ns. What takes less has met a page that was there. */
+enum { FAULT_LEAST = 100, HUGE_FAULT_LEAST = 10000, FAULT_FIRST = 500 };
+
+enum { HUGE_PAGES = 512 }; /* small pages in a huge one */
+
+#define PAUSE_FIRST ((size_t)32 << 20)
+#define PAUSE_MOST ((size_t)1 << 30)
+
 static_assert(sizeof(struct span) == 64, "the bitmap begins with a cache line");
 
 struct list {
@@ -32,6 +40,9 @@ struct span_pool {
   struct span_setup setup;    /* pages and first are constant; keep and age are atomic */
   size_t bytes[SPAN_SOURCES]; /* of spans, by where they come from */
   size_t empty;               /* bytes of empty spans */
+  uint64_t fault;             /* recent mean of what the first touch of a small page takes, ns */
+  size_t pause;               /* bytes that come from the first source before the second is tried again */
+  size_t next_pause;          /* the same, for the next time that this proves dear */
   struct list lists[LENGTHS]; /* of empty spans, by their granules */
   struct span *idle[KINDS];   /* records without a span */
 };
@@ -164,10 +175,41 @@ static void inherit(struct span_pool *pool, struct span *span, struct span *empt
   record_put(pool, empty);
 }
 
+/*
+ * Which source the next span comes from. The second, which may have huge pages, is for heaps that are no longer small, and only while
+ * such a page costs less than small ones in its place: on a machine that first must find the memory, a virtual one say, it can cost
+ * several times as much.
+ */
+static uint32_t choose_source(struct span_pool *pool, size_t bytes)
+{
+  if (pool->pause > 0) {
+    pool->pause -= bytes < pool->pause ? bytes : pool->pause;
+    return 0;
+  }
+  return pool->bytes[0] >= pool->setup.first;
+}
+
+/* Touches a new span and sees how long that takes. Under the lock. */
+static void try_page(struct span_pool *pool, const struct span *span)
+{
+  uint64_t began = pool->host->os->now();
+  *(volatile char *)span->base = 0;
+  uint64_t took = pool->host->os->now() - began;
+  if (span->source == 0) {
+    took = took < 8 * pool->fault ? took : 8 * pool->fault; /* an interruption is no fault */
+    pool->fault = took >= FAULT_LEAST ? (7 * pool->fault + took) / 8 : pool->fault;
+  } else if (took >= HUGE_FAULT_LEAST) {
+    bool dear = took > HUGE_PAGES * pool->fault;
+    pool->pause = dear ? pool->next_pause : 0;
+    pool->next_pause = dear ? pool->next_pause * 2 : PAUSE_FIRST;
+    pool->next_pause = pool->next_pause > PAUSE_MOST ? PAUSE_MOST : pool->next_pause;
+  }
+}
+
 /* A place from a page backend. False when there is none. */
 static bool find_place(struct span_pool *pool, struct span *span, uint32_t granules)
 {
-  uint32_t source = pool->bytes[0] >= pool->setup.first;
+  uint32_t source = choose_source(pool, granules * HAK_GRANULE);
   const hak_pages *pages = pool->setup.pages[source];
   hak_block got = pages->alloc(pages, granules * HAK_GRANULE, HAK_GRANULE);
   if (got.base == NULL) {
@@ -178,6 +220,7 @@ static bool find_place(struct span_pool *pool, struct span *span, uint32_t granu
   span->source = (uint8_t)source;
   pool->bytes[source] += span->length;
   hak_count(pool->host, SPAN_COUNT, 1);
+  try_page(pool, span);
   return true;
 }
 
@@ -267,6 +310,8 @@ struct span_pool *span_pool_start(const hak_host *host, const struct span_setup 
   if (pool != NULL) {
     pool->host = host;
     pool->setup = *setup;
+    pool->fault = FAULT_FIRST;
+    pool->next_pause = PAUSE_FIRST;
   }
   return pool;
 }
