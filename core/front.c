@@ -18,6 +18,13 @@ enum {
   FIRST_BYTES = 2 * 1024 /* the same at first */
 };
 
+/* The operations of the class backend: called directly in a build that measures what a plugin's table costs. */
+#ifdef HKI_BOUND
+#define CLASS_OPS(backend) ((const struct hak_backend_ops *)hki_bound.ops)
+#else
+#define CLASS_OPS(backend) (&(backend)->ops)
+#endif
+
 #define HELD_MAX ((uint64_t)2 << 20) /* bytes that the magazines of a thread have places for, beyond their first ones */
 
 uint64_t hki_class_inverse[HKI_CLASSES];
@@ -59,7 +66,7 @@ static void give(struct hki_thread *thread, uint32_t cls, void *const *objects, 
   }
   HKI_BUMP(&thread->magazine[cls].flushed, (uint64_t)count);
   hki_enter(small);
-  small->ops.flush(small->self, &thread->seat[small->index].slot, cls, objects, count);
+  CLASS_OPS(small)->flush(small->self, &thread->seat[small->index].slot, cls, objects, count);
   hki_leave(thread);
 }
 
@@ -133,7 +140,7 @@ static uint32_t get(struct hki_thread *thread, uint32_t cls, void **objects, uin
 {
   struct hki_backend *small = hki_route.small;
   hki_enter(small);
-  int32_t got = small->ops.refill(small->self, &thread->seat[small->index].slot, cls, objects, want);
+  int32_t got = CLASS_OPS(small)->refill(small->self, &thread->seat[small->index].slot, cls, objects, want);
   hki_leave(thread);
   uint32_t count = got > 0 ? (uint32_t)got : 0;
   HKI_BUMP(&thread->magazine[cls].refilled, (uint64_t)count);
