@@ -245,7 +245,7 @@ static void measure(const struct scenario *scenario, const uint64_t counts[PHASE
   printf("{\"blocks\": %llu, \"ns\": %llu, \"cpu_us\": %lld, \"faults\": %lld, \"peak_kib\": %ld, \"malloc\": \"%s\"",
          (unsigned long long)blocks, (unsigned long long)ns, (long long)(cpu_us(&after.usage) - cpu_us(&before.usage)),
          (long long)(after.usage.ru_minflt - before.usage.ru_minflt), after.usage.ru_maxrss, malloc_object());
-  if (hakmem_stats() != NULL) {
+  if (hakmem_stats != NULL) {
     printf(", \"allocs\": %llu, \"frees\": %llu", (unsigned long long)(after.totals.allocs - before.totals.allocs),
            (unsigned long long)(after.totals.frees - before.totals.frees));
   }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * reading.h - what a measured program says about itself, read without allocating: the clock, page faults, CPU time, lines of
- * /proc, the object that malloc belongs to, hakmem's own count of calls. Owns nothing; a program includes it first.
+ * /proc, the object that malloc belongs to, hakmem's own count of calls. Owns the address of hak_stats, which never
+ * changes after the start. A program includes it first.
  */
 #ifndef BENCH_READING_H
 #define BENCH_READING_H
@@ -130,21 +131,20 @@ static inline const char *malloc_object(void)
   return symbol != NULL && dladdr(symbol, &info) != 0 && info.dli_fname != NULL ? info.dli_fname : "";
 }
 
-/* hak_stats of this process; NULL when it does not run under hakmem. */
-static inline int (*hakmem_stats(void))(struct hak_totals *)
+/* hak_stats of this process; NULL when it does not run under hakmem. Looked up before main, because a search in vain allocates. */
+static int (*hakmem_stats)(struct hak_totals *);
+
+__attribute__((constructor)) static inline void find_hakmem(void)
 {
-  int (*stats)(struct hak_totals *);
   void *symbol = dlsym(RTLD_DEFAULT, "hak_stats");
-  memcpy(&stats, &symbol, sizeof stats);
-  return stats;
+  memcpy(&hakmem_stats, &symbol, sizeof hakmem_stats);
 }
 
 /* What hakmem has counted so far; all 0 when it is not there. */
 static inline struct hak_totals hakmem_totals(void)
 {
   struct hak_totals totals = {.struct_size = sizeof totals};
-  int (*stats)(struct hak_totals *) = hakmem_stats();
-  if (stats != NULL && stats(&totals) != 0) {
+  if (hakmem_stats != NULL && hakmem_stats(&totals) != 0) {
     die("hak_stats", strerror(errno));
   }
   return totals;

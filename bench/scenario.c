@@ -227,7 +227,7 @@ static void print_result(const struct result *result)
           "\"shootdowns\": %lld, \"malloc\": \"%s\"",
           (unsigned long long)result->blocks, (unsigned long long)result->ns, (long long)result->faults,
           (long long)result->startup_faults, (long long)peak_kib(), (long long)shootdowns, malloc_object());
-  if (hakmem_stats() != NULL) {
+  if (hakmem_stats != NULL) {
     dprintf(STDOUT_FILENO, ", \"allocs\": %llu, \"frees\": %llu",
             (unsigned long long)(result->after.totals.allocs - result->before.totals.allocs),
             (unsigned long long)(result->after.totals.frees - result->before.totals.frees));
