@@ -31,9 +31,10 @@ int main(int argc, char **argv)
     size_t alignment = alignment_of(&random);
     void *at = NULL;
     int error = posix_memalign(&at, alignment, size);
-    if (error != 0 || (uintptr_t)at % alignment != 0) {
-      die("posix_memalign", error != 0 ? strerror(error) : "not aligned");
+    if (error != 0) {
+      die("posix_memalign", strerror(error));
     }
+    suite.misaligned += (uintptr_t)at % alignment != 0;
     *object = object_take(at, size);
   }
   suite_stop(replaced);

@@ -77,7 +77,7 @@ static struct {
   unsigned helpers;       /* most threads beside the main one at any moment */
   bool thorough;
   uint64_t ns; /* at the start; after the stop, what the work took */
-  uint64_t operations, live_bytes;
+  uint64_t operations, live_bytes, misaligned;
   struct rusage usage; /* at the start; after the stop, see below */
   int64_t cpu_us, faults, live_kib;
   struct hak_totals before;
@@ -335,20 +335,32 @@ static inline int suite_end(void)
   if (all_calls.allocs != all_calls.frees) {
     die("objects", "not all are free");
   }
-  dprintf(STDOUT_FILENO,
-          "{\"ns\": %llu, \"operations\": %llu, \"cpu_us\": %lld, \"faults\": %lld, \"peak_kib\": %lld, \"live_kib\": %lld, "
-          "\"freed_kib\": %lld, \"trimmed_kib\": %lld, \"live_bytes\": %llu, \"blocks\": %llu, \"reallocs\": %llu, "
-          "\"malloc\": \"%s\"",
-          (unsigned long long)suite.ns, (unsigned long long)suite.operations, (long long)suite.cpu_us, (long long)suite.faults,
-          (long long)peak, (long long)suite.live_kib, (long long)freed_kib, (long long)trimmed_kib,
-          (unsigned long long)suite.live_bytes, (unsigned long long)all_calls.allocs, (unsigned long long)all_calls.resizes,
-          malloc_object());
-  if (hakmem_stats != NULL) {
-    dprintf(STDOUT_FILENO, ", \"allocs\": %llu, \"frees\": %llu, \"resizes\": %llu",
-            (unsigned long long)(after.allocs - suite.before.allocs), (unsigned long long)(after.frees - suite.before.frees),
-            (unsigned long long)(after.resizes - suite.before.resizes));
+  const struct {
+    const char *name;
+    uint64_t value;
+  } fields[] = {
+      {"ns", suite.ns},
+      {"operations", suite.operations},
+      {"cpu_us", (uint64_t)suite.cpu_us},
+      {"faults", (uint64_t)suite.faults},
+      {"peak_kib", (uint64_t)peak},
+      {"live_kib", (uint64_t)suite.live_kib},
+      {"freed_kib", (uint64_t)freed_kib},
+      {"trimmed_kib", (uint64_t)trimmed_kib},
+      {"live_bytes", suite.live_bytes},
+      {"misaligned", suite.misaligned},
+      {"blocks", all_calls.allocs},
+      {"reallocs", all_calls.resizes},
+      {"allocs", after.allocs - suite.before.allocs},
+      {"frees", after.frees - suite.before.frees},
+      {"resizes", after.resizes - suite.before.resizes},
+  };
+  unsigned count = sizeof fields / sizeof fields[0] - (hakmem_stats != NULL ? 0 : 3);
+  dprintf(STDOUT_FILENO, "{");
+  for (unsigned i = 0; i < count; i++) {
+    dprintf(STDOUT_FILENO, "\"%s\": %llu, ", fields[i].name, (unsigned long long)fields[i].value);
   }
-  dprintf(STDOUT_FILENO, "}\n");
+  dprintf(STDOUT_FILENO, "\"malloc\": \"%s\"}\n", malloc_object());
   return 0;
 }
 
