@@ -118,14 +118,15 @@ def hakmem(name, ini, settings):
 # ---- one process ---------------------------------------------------------------------------------------------------------
 
 
-def _environment(more):
+def environment(more):
     """Nothing of the caller's: variables of allocators and of the dynamic linker would change what is measured."""
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", **more}
 
 
-def run(command, environment):
+def run(command, more):
+    """What a process prints; its environment is nothing but the usual and `more`."""
     try:
-        done = subprocess.run(command, env=_environment(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        done = subprocess.run(command, env=environment(more), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise Failure(f"no end after {SECONDS} s") from None
@@ -159,10 +160,10 @@ def prove(allocator, result):
             raise Failure(f"hakmem counted {result['allocs']} allocs and {result['frees']} frees, expected as many")
 
 
-def measure(allocator, command, environment=None):
+def measure(allocator, command, variables=None):
     """Runs a measured program under an allocator: its line of JSON, once it is proved who served it."""
     try:
-        result = json.loads(run(command, allocator.environment if environment is None else environment))
+        result = json.loads(run(command, allocator.environment if variables is None else variables))
         prove(allocator, result)
     except (Failure, ValueError) as failure:
         raise Failure(f"{allocator.label}: {os.path.basename(command[0])} {' '.join(command[1:])}: {failure}") from None
@@ -190,6 +191,17 @@ def system_calls(allocator, command, path):
             calls[name] = int(count)
     os.unlink(path)
     return calls
+
+
+def instructions(allocator, command, path):
+    """What callgrind counts in an extra run: instructions, and the line of JSON."""
+    valgrind = [find_tool("valgrind"), "-q", "--tool=callgrind", "--soname-synonyms=somalloc=NONE", "--callgrind-out-file=" + path]
+    result = measure(allocator, [*valgrind, *command])
+    counted = re.search(r"^(?:totals|summary): (\d+)", text_of(path), re.M)
+    os.unlink(path)
+    if counted is None:
+        raise Failure(f"{allocator.label}: no count from callgrind")
+    return int(counted[1]), result
 
 
 # ---- the machine ---------------------------------------------------------------------------------------------------------
