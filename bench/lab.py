@@ -195,7 +195,8 @@ def system_calls(allocator, command, path):
 
 def instructions(allocator, command, path):
     """What callgrind counts in an extra run: instructions, and the line of JSON."""
-    valgrind = [find_tool("valgrind"), "-q", "--tool=callgrind", "--soname-synonyms=somalloc=NONE", "--callgrind-out-file=" + path]
+    valgrind = [find_tool("valgrind"), "--log-file=/dev/null", "--tool=callgrind", "--soname-synonyms=somalloc=NONE",
+                "--callgrind-out-file=" + path]
     result = measure(allocator, [*valgrind, *command])
     counted = re.search(r"^(?:totals|summary): (\d+)", text_of(path), re.M)
     os.unlink(path)

@@ -8,7 +8,7 @@
  */
 #include "suite.h"
 
-enum { PLACES = 20000, TURNS = 50, STEPS = 120000, EDGES_MOST = 12, PAYLOAD_MOST = 300 };
+enum { PLACES = 20000, TURNS = 100, STEPS = 60000, EDGES_MOST = 12, PAYLOAD_MOST = 300 };
 
 struct node {
   uint32_t size, edges;

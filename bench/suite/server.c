@@ -8,7 +8,7 @@
  */
 #include "suite.h"
 
-enum { OBJECTS = 5000, TURNS = 80, REPLACED = 60000, LEAST = 8, MOST = 1000 };
+enum { OBJECTS = 5000, TURNS = 160, REPLACED = 30000, LEAST = 8, MOST = 1000 };
 
 static struct set {
   random_state random;

@@ -196,32 +196,25 @@ static inline pthread_t thread_start(void *(*work)(void *), void *argument)
   return thread;
 }
 
-static atomic_uint arrived; /* threads that wait for `go` */
-static atomic_bool go;      /* release by the main thread, acquire by the others */
-
-static inline void *thread_idle(void *unused)
+static inline void *thread_idle(void *barrier)
 {
-  atomic_fetch_add(&arrived, 1);
-  while (!atomic_load_explicit(&go, memory_order_acquire)) {
-  }
-  return unused;
+  pthread_barrier_wait(barrier);
+  return NULL;
 }
 
 /* Runs so many threads at once that do nothing: their stacks serve those of the work. */
 static inline void threads_prepare(unsigned count)
 {
   pthread_t threads[2 * THREADS_MAX];
+  pthread_barrier_t barrier;
+  pthread_barrier_init(&barrier, NULL, count);
   for (unsigned i = 0; i < count; i++) {
-    threads[i] = thread_start(thread_idle, NULL);
+    threads[i] = thread_start(thread_idle, &barrier);
   }
-  while (atomic_load(&arrived) < count) {
-  }
-  atomic_store_explicit(&go, true, memory_order_release);
   for (unsigned i = 0; i < count; i++) {
     pthread_join(threads[i], NULL);
   }
-  atomic_store(&go, false);
-  atomic_store(&arrived, 0);
+  pthread_barrier_destroy(&barrier);
 }
 
 /* Runs `work` in each thread of the suite. Its argument points at the number of the thread, 0 for the main one; it calls calls_add
