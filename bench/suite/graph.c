@@ -11,8 +11,8 @@
 enum { PLACES = 20000, TURNS = 100, STEPS = 60000, EDGES_MOST = 12, PAYLOAD_MOST = 300 };
 
 struct node {
-  uint32_t size, edges;
-  uint32_t edge[]; /* and the payload behind them */
+  uint32_t size, edges; /* size: 0 in a node that was dropped */
+  uint32_t edge[];      /* and the payload behind them */
 };
 
 static struct node *_Atomic places[PLACES];
@@ -26,10 +26,11 @@ static struct node *node_take(uint32_t place)
 static void node_drop(struct node *node)
 {
   if (node != NULL) {
-    struct object object = {(unsigned char *)node, node->size};
-    if (object.at[node->size - 1] != object_mark(node->size)) {
+    const unsigned char *at = (unsigned char *)node;
+    if (node->size < sizeof *node || at[node->size - 1] != object_mark(node->size)) {
       die("node", "its bytes were changed");
     }
+    node->size = 0;
     free(node);
     calls.frees++;
   }
