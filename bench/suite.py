@@ -52,7 +52,7 @@ OWN = [
     ("scale-2", "the same in each of two threads", ["scale", "alloc", "-j", "2"]),
     ("server", "random replacement, each thread hands its objects to the next one", ["server"]),
     ("server-2", "the same, two threads at once", ["server", "-j", "2"]),
-    ("sharing-active-2", "two threads write to objects of their own", ["sharing", "active", "-j", "2"]),
+    ("sharing-active-2", "two threads count in objects of their own", ["sharing", "active", "-j", "2"]),
     ("sharing-passive-2", "the same, after the free of objects that were allocated side by side", ["sharing", "passive", "-j", "2"]),
     ("small", "a random one of 10000 objects replaced, 1 to 1000 bytes", ["sizes", "small"]),
     ("small-2", "the same in each of two threads", ["sizes", "small", "-j", "2"]),
@@ -142,6 +142,10 @@ def time_of(case, name):
     return stats.median(case.ns(name))
 
 
+def cpu_of(case, name):
+    return case.middle(name, "cpu_us")
+
+
 def peak_of(case, name):
     return case.middle(name, "peak_kib")
 
@@ -215,11 +219,11 @@ def means_table(cases, allocators):
         references["mimalloc"] = lambda value: lambda case: value(case, "mimalloc")
     for allocator in allocators:
         cells = []
-        for those, value in ((timed(cases), time_of), (cases, peak_of)):
+        for those, value in ((timed(cases), time_of), (timed(cases), cpu_of), (cases, peak_of)):
             for reference in references.values():
                 cells.append(stats.number(relative_mean(those, value, allocator.name, reference(value))))
         rows.append([allocator.label, *cells])
-    return stats.table(["allocator", *(f"{what} over {name}" for what in ("time", "peak RSS") for name in references)], rows)
+    return stats.table(["allocator", *(f"{what} over {name}" for what in ("time", "CPU", "peak RSS") for name in references)], rows)
 
 
 def scaling_table(own, allocators):
