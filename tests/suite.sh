@@ -49,6 +49,8 @@ done <<'EOC'
 320000 tiny -n 1 -j 2 -c
 0 scale control -n 1
 EOC
+line=$("$WORK/server" -j 2 -t 1)
+is "server for a second: each replacement is one block" "$(field operations <<<"$line")" "$(field blocks <<<"$line")"
 if [ "${INTERPOSE:-yes}" != yes ]; then
   skip "under hakmem" "the library was configured with --disable-interpose"
   finish

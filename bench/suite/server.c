@@ -12,6 +12,7 @@ enum { OBJECTS = 5000, TURNS = 160, REPLACED = 30000, LEAST = 8, MOST = 1000 };
 
 static struct set {
   random_state random;
+  uint64_t turns; /* threads that have served it */
   struct object objects[OBJECTS];
 } sets[THREADS_MAX];
 
@@ -35,8 +36,10 @@ static uint64_t turns;
 static void *keep_serving(void *argument)
 {
   const unsigned *number = argument;
-  for (uint64_t i = 0; suite.time > 0 ? !suite_expired() : i < turns; i++) {
-    pthread_join(thread_start(serve, &sets[*number]), NULL);
+  struct set *set = &sets[*number];
+  while (suite.time > 0 ? !suite_expired() : set->turns < turns) {
+    pthread_join(thread_start(serve, set), NULL);
+    set->turns++;
   }
   calls_add();
   return NULL;
@@ -53,8 +56,9 @@ int main(int argc, char **argv)
   }
   suite_start();
   threads_run(keep_serving);
-  suite_stop(turns * REPLACED * suite.threads);
+  suite_stop(0);
   for (unsigned i = 0; i < suite.threads; i++) {
+    suite.operations += sets[i].turns * REPLACED;
     object_free_all(sets[i].objects, OBJECTS);
   }
   return suite_end();
