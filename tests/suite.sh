@@ -63,6 +63,12 @@ for program in tiny "sizes small" vector graph fragment; do
     "$(LD_PRELOAD=$WORK/false/.libs/libhakmem.so "$WORK/"$program -n 1 2>&1 | head -n 1)" '.*its bytes were changed'
 done
 
+# ---- the distribution ----------------------------------------------------------------------------------------------------------
+
+listed=$(sed -n '/^EXTRA_DIST/,$p' "$TESTS/tests.am" | tr -d '\\' | tr ' ' '\n' | grep '^bench' | sort | tr '\n' ' ')
+is "every file of the benchmarks is distributed" "$listed" \
+  "$(cd "$TOP_SRCDIR" && find bench -type f ! -path '*/__pycache__/*' ! -name '*.o' | sort | tr '\n' ' ')"
+
 # ---- the proof -----------------------------------------------------------------------------------------------------------------
 
 proof() { # RESULT
