@@ -17,21 +17,9 @@
  *
  * There is one thread, and no lock.
  */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
+#include "reading.h"
 
-#include "hakmem/hakmem.h"
+#include <sys/mman.h>
 
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
@@ -46,12 +34,6 @@ enum {
   TOUCH_ONE = 0, /* of `stride`: the first page only */
   PAGES = 65536  /* of the largest block */
 };
-
-_Noreturn static void die(const char *what, const char *why)
-{
-  dprintf(STDERR_FILENO, "learning: %s: %s\n", what, why);
-  exit(2);
-}
 
 /* ---- scenarios ------------------------------------------------------------------------------------------------------- */
 
@@ -104,13 +86,6 @@ struct sums {
 };
 
 static struct sums sums[PHASES][BINS];
-
-static uint64_t now(void)
-{
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
-}
 
 static unsigned bin_of(size_t size)
 {
@@ -235,22 +210,9 @@ struct reading {
   struct hak_totals totals; /* under hakmem */
 };
 
-static int (*hakmem_stats)(struct hak_totals *); /* NULL: not under hakmem */
-
 static struct reading take_reading(void)
 {
-  struct reading reading = {.totals.struct_size = sizeof reading.totals};
-  getrusage(RUSAGE_SELF, &reading.usage);
-  if (hakmem_stats != NULL && hakmem_stats(&reading.totals) != 0) {
-    die("hak_stats", strerror(errno));
-  }
-  return reading;
-}
-
-static int64_t microseconds(const struct rusage *usage)
-{
-  return (int64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 + usage->ru_utime.tv_usec +
-         usage->ru_stime.tv_usec;
+  return (struct reading){usage(), hakmem_totals()};
 }
 
 static void print_phase(const struct sums *bins)
@@ -280,13 +242,9 @@ static void measure(const struct scenario *scenario, const uint64_t counts[PHASE
   uint64_t ns = now() - start;
   struct reading after = take_reading();
 
-  Dl_info info = {0};
-  void *symbol = dlsym(RTLD_DEFAULT, "malloc");
-  bool known = symbol != NULL && dladdr(symbol, &info) != 0 && info.dli_fname != NULL;
   printf("{\"blocks\": %llu, \"ns\": %llu, \"cpu_us\": %lld, \"faults\": %lld, \"peak_kib\": %ld, \"malloc\": \"%s\"",
-         (unsigned long long)blocks, (unsigned long long)ns,
-         (long long)(microseconds(&after.usage) - microseconds(&before.usage)),
-         (long long)(after.usage.ru_minflt - before.usage.ru_minflt), after.usage.ru_maxrss, known ? info.dli_fname : "");
+         (unsigned long long)blocks, (unsigned long long)ns, (long long)(cpu_us(&after.usage) - cpu_us(&before.usage)),
+         (long long)(after.usage.ru_minflt - before.usage.ru_minflt), after.usage.ru_maxrss, malloc_object());
   if (hakmem_stats != NULL) {
     printf(", \"allocs\": %llu, \"frees\": %llu", (unsigned long long)(after.totals.allocs - before.totals.allocs),
            (unsigned long long)(after.totals.frees - before.totals.frees));
@@ -308,12 +266,6 @@ static uint64_t number(const char *text)
     die(text, "not a usable number");
   }
   return value;
-}
-
-static void find(const char *name, void *function, size_t size)
-{
-  void *symbol = dlsym(RTLD_DEFAULT, name);
-  memcpy(function, &symbol, size);
 }
 
 int main(int argc, char **argv)
@@ -347,8 +299,8 @@ int main(int argc, char **argv)
       return 2;
     }
   }
-  find("hak_stats", &hakmem_stats, sizeof hakmem_stats);
-  find("hak_stats_write", &trace.write, sizeof trace.write);
+  void *symbol = dlsym(RTLD_DEFAULT, "hak_stats_write");
+  memcpy(&trace.write, &symbol, sizeof trace.write);
   if (trace.fd >= 0 && trace.write == NULL) {
     die("-t", "not under hakmem");
   }

@@ -21,34 +21,16 @@
  * The workers are in step by two words: `go` is written by the main thread and releases them; the semaphores count those that
  * have arrived and those that are done.
  */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
+#include "reading.h"
+
 #include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "hakmem/hakmem.h"
 
 enum { PAGE = 4096, THREADS_MAX = 64 };
 
 static const size_t MIB = 1024 * 1024;
-
-_Noreturn static void die(const char *what, const char *why)
-{
-  dprintf(STDERR_FILENO, "scenario: %s: %s\n", what, why);
-  exit(2);
-}
 
 /* ---- one block ------------------------------------------------------------------------------------------------------- */
 
@@ -196,13 +178,6 @@ struct worker {
 static atomic_bool go;             /* release by the main thread, acquire by the workers */
 static sem_t arrived, done, leave; /* leave: a thread that ends may free; it waits until the counters have been read */
 
-static uint64_t now(void)
-{
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec;
-}
-
 static void *work(void *argument)
 {
   struct worker *worker = argument;
@@ -224,78 +199,6 @@ static void wait_for(sem_t *semaphore)
 
 /* ---- readings -------------------------------------------------------------------------------------------------------- */
 
-/* A file of /proc, byte by byte. */
-struct reader {
-  int fd;
-  ssize_t at, length; /* in the buffer */
-  char buffer[4096];
-};
-
-static int next_byte(struct reader *reader)
-{
-  if (reader->at == reader->length) {
-    reader->at = 0;
-    reader->length = read(reader->fd, reader->buffer, sizeof reader->buffer);
-    if (reader->length <= 0) {
-      reader->length = 0;
-      return -1;
-    }
-  }
-  return (unsigned char)reader->buffer[reader->at++];
-}
-
-/* Reads up to the end of the line. The sum of the numbers in it. */
-static int64_t sum_numbers(struct reader *reader)
-{
-  int64_t sum = 0, number = 0;
-  for (int byte = ' '; byte >= 0 && byte != '\n';) {
-    byte = next_byte(reader);
-    if (byte >= '0' && byte <= '9') {
-      number = number * 10 + byte - '0';
-    } else {
-      sum += number;
-      number = 0;
-    }
-  }
-  return sum;
-}
-
-/* The sum of the numbers in the line of a file that begins with `key`, after blanks; -1 when there is none. */
-static int64_t sum_of_line(const char *path, const char *key)
-{
-  struct reader reader = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
-  int64_t sum = -1;
-  bool start = true;  /* nothing but blanks and the key so far */
-  size_t matched = 0; /* characters of the key */
-  for (int byte; reader.fd >= 0 && sum < 0 && (byte = next_byte(&reader)) >= 0;) {
-    if (byte == '\n') {
-      start = true;
-      matched = 0;
-    } else if (start && byte == key[matched]) {
-      matched++;
-      if (key[matched] == '\0') {
-        sum = sum_numbers(&reader);
-      }
-    } else {
-      start = start && matched == 0 && byte == ' ';
-    }
-  }
-  if (reader.fd >= 0) {
-    close(reader.fd);
-  }
-  return sum;
-}
-
-/* Minor page faults of this process so far. */
-static int64_t faults(void)
-{
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt;
-}
-
-static int (*hakmem_stats)(struct hak_totals *); /* NULL: not under hakmem */
-
 /* What is read before the loop and after it. */
 struct reading {
   int64_t shootdowns;       /* TLB shootdowns of the whole machine so far; -1: unknown here */
@@ -304,12 +207,7 @@ struct reading {
 
 static struct reading take_reading(void)
 {
-  struct reading reading = {.totals.struct_size = sizeof reading.totals};
-  reading.shootdowns = sum_of_line("/proc/interrupts", "TLB:");
-  if (hakmem_stats != NULL && hakmem_stats(&reading.totals) != 0) {
-    die("hak_stats", strerror(errno));
-  }
-  return reading;
+  return (struct reading){.shootdowns = sum_of_line("/proc/interrupts", "TLB:"), .totals = hakmem_totals()};
 }
 
 /* ---- the process ----------------------------------------------------------------------------------------------------- */
@@ -323,16 +221,12 @@ struct result {
 
 static void print_result(const struct result *result)
 {
-  Dl_info info = {0};
-  void *symbol = dlsym(RTLD_DEFAULT, "malloc");
-  bool known = symbol != NULL && dladdr(symbol, &info) != 0 && info.dli_fname != NULL;
   int64_t shootdowns = result->before.shootdowns < 0 ? -1 : result->after.shootdowns - result->before.shootdowns;
   dprintf(STDOUT_FILENO,
           "{\"blocks\": %llu, \"ns\": %llu, \"faults\": %lld, \"startup_faults\": %lld, \"peak_kib\": %lld, "
           "\"shootdowns\": %lld, \"malloc\": \"%s\"",
           (unsigned long long)result->blocks, (unsigned long long)result->ns, (long long)result->faults,
-          (long long)result->startup_faults, (long long)sum_of_line("/proc/self/status", "VmHWM:"), (long long)shootdowns,
-          known ? info.dli_fname : "");
+          (long long)result->startup_faults, (long long)peak_kib(), (long long)shootdowns, malloc_object());
   if (hakmem_stats != NULL) {
     dprintf(STDOUT_FILENO, ", \"allocs\": %llu, \"frees\": %llu",
             (unsigned long long)(result->after.totals.allocs - result->before.totals.allocs),
@@ -356,7 +250,7 @@ static void measure(const struct plan *plan)
     wait_for(&arrived);
   }
 
-  struct result result = {.before = take_reading(), .startup_faults = faults()};
+  struct result result = {.before = take_reading(), .startup_faults = usage().ru_minflt};
   uint64_t start = now();
   atomic_store_explicit(&go, true, memory_order_release);
   result.blocks = run(plan);
@@ -364,7 +258,7 @@ static void measure(const struct plan *plan)
   for (unsigned i = 1; i < plan->threads; i++) {
     wait_for(&done);
   }
-  result.faults = faults() - result.startup_faults;
+  result.faults = usage().ru_minflt - result.startup_faults;
   result.after = take_reading();
 
   for (unsigned i = 1; i < plan->threads; i++) {
@@ -424,8 +318,6 @@ int main(int argc, char **argv)
   if (plan.scenario == NULL) {
     die("usage", "scenario json|mir|vm|mixed|streaming [-n TIMES] [-t pages|first|all] [-j THREADS]");
   }
-  void *symbol = dlsym(RTLD_DEFAULT, "hak_stats");
-  memcpy(&hakmem_stats, &symbol, sizeof hakmem_stats);
   measure(&plan);
   return 0;
 }

@@ -11,17 +11,14 @@ bench/scenario.c is the measured program. Each run is a fresh process; a round r
 order, and what one round measures of a case makes the pairs of the ratios.
 """
 import argparse
-import collections
-import fnmatch
 import json
 import os
-import random
 import sys
 import tempfile
-import time
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
+import contest  # noqa: E402
 import lab  # noqa: E402
 import stats  # noqa: E402
 
@@ -62,22 +59,14 @@ ENOUGH_RUNS = 30
 PLUGIN_COUNTERS = ("hits", "misses", "batches")
 
 
-class Case:
-    """One scenario in one variant, and what was measured of it."""
+class Case(contest.Case):
+    """A scenario in one variant."""
 
     def __init__(self, name, group, about, arguments):
-        self.name, self.group, self.about, self.arguments = name, group, about, arguments
-        self.threads = int(arguments[arguments.index("-j") + 1]) if "-j" in arguments else 1
-        self.runs = collections.defaultdict(list)  # allocator name -> results, one for each round
+        super().__init__(name, about, arguments)
+        self.group = group
         self.calls = {}  # allocator name -> {system call: number}
         self.served = {}  # hakmem configuration -> what its plugins counted
-
-    def ns(self, name):
-        """Of each round: nanoseconds that one operation took its thread."""
-        return [run["ns"] * self.threads / run["blocks"] for run in self.runs[name]]
-
-    def middle(self, name, key):
-        return stats.median([run[key] for run in self.runs[name]])
 
 
 def all_cases():
@@ -92,29 +81,21 @@ def all_cases():
 # ---- measuring -----------------------------------------------------------------------------------------------------------
 
 
-def progress(text):
-    print(f"scenarios: {text}", file=sys.stderr, flush=True)
-
-
 def measure_rounds(program, cases, allocators, options, raw):
     """Fresh processes, interleaved: every round takes the cases, and the allocators of each case, in a new order."""
-    generator, began = random.Random(options.seed), time.monotonic()
-    for number in range(1, options.runs + 1):
-        for case in generator.sample(cases, len(cases)):
-            for allocator in generator.sample(allocators, len(allocators)):
-                result = lab.measure(allocator, [program, *case.arguments])
-                case.runs[allocator.name].append(result)
-                raw.write(json.dumps({"round": number, "case": case.name, "allocator": allocator.name, **result}) + "\n")
-        left = (time.monotonic() - began) / number * (options.runs - number)
-        progress(f"round {number} of {options.runs}, {left:.0f} s left")
+    for number, case, allocator in contest.rounds(cases, allocators, options):
+        result = lab.measure(allocator, [program, *case.arguments])
+        result["operations"] = result["blocks"]
+        case.runs[allocator.name].append(result)
+        raw.write(json.dumps({"round": number, "case": case.name, "allocator": allocator.name, **result}) + "\n")
 
 
 def count_calls(program, cases, allocators, scratch):
     """System calls of the loop: those of an extra run, less those of one that does everything but the loop."""
     if lab.find_tool("strace") is None:
-        progress("no strace: system calls are not counted")
+        contest.progress("no strace: system calls are not counted")
         return
-    progress("counting system calls")
+    contest.progress("counting system calls")
     idle = {}
     path = os.path.join(scratch, "calls")
     for case in cases:
@@ -130,7 +111,7 @@ def count_calls(program, cases, allocators, scratch):
 
 def ask_hakmem(program, cases, allocators, scratch):
     """What the plugins of each configuration counted in an extra run of each case."""
-    progress("reading reports of hakmem")
+    contest.progress("reading reports of hakmem")
     for case in cases:
         for allocator in allocators:
             if not allocator.is_hakmem:
@@ -158,30 +139,6 @@ def listed(counts):
     return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
 
 
-def medians_table(cases, allocators):
-    rows = []
-    for case in cases:
-        values = [stats.median(case.ns(a.name)) for a in allocators]
-        rows.append([case.name] + [f"**{stats.number(v)}**" if v == min(values) else stats.number(v) for v in values])
-    return stats.table(["case", *(a.label for a in allocators)], rows)
-
-
-def best_peer(case, peers):
-    return min(peers, key=lambda peer: stats.median(case.ns(peer.name)))
-
-
-def versus_table(cases, peers, ours):
-    rows = []
-    for case in cases:
-        best = best_peer(case, peers)
-        cells = []
-        for allocator in ours:
-            ratio = stats.paired_ratio(case.ns(allocator.name), case.ns(best.name))
-            cells.append(f"{ratio} " + {-1: "faster", 0: "no difference", 1: "slower"}[ratio.beyond(1)])
-        rows.append([case.name, best.name, *cells])
-    return stats.table(["case", "best peer", *(a.label for a in ours)], rows)
-
-
 def points_table(cases, peers, ours):
     """Each configuration alone among the peers: so many configurations would only take points from each other."""
     rows = []
@@ -193,7 +150,7 @@ def points_table(cases, peers, ours):
 
 
 def case_section(case, peers, ours):
-    best, glibc = best_peer(case, peers), peers[0]
+    best, glibc = contest.best_peer(case, peers), peers[0]
     rows = []
     for allocator in peers + ours:
         ns = case.ns(allocator.name)
@@ -222,7 +179,7 @@ def case_section(case, peers, ours):
 def draw_plots(directory, cases, allocators):
     """One for each variant, the scenarios side by side. Returns the Markdown that shows them."""
     if not stats.can_plot():
-        progress("no gnuplot: no plots")
+        contest.progress("no gnuplot: no plots")
         return ""
     text = ""
     for group in dict.fromkeys(case.group for case in cases):
@@ -252,8 +209,8 @@ def written_report(options, cases, peers, ours, absent, plots):
         METHOD,
         f"Proof: in every process malloc belonged to the allocator named. Under hakmem {blocks} allocations and as many frees were"
         " counted by hakmem itself, in each run exactly the calls made.\n",
-        "## Medians, ns per operation\n", medians_table(cases, everybody),
-        "## hakmem over the best peer\n", versus_table(cases, peers, ours),
+        "## Medians, ns per operation\n", contest.medians_table(cases, everybody),
+        "## hakmem over the best peer\n", contest.versus_table(cases, peers, ours),
     ]
     for group in ("cold", "steady"):
         members = [case for case in cases if case.group == group]
@@ -289,32 +246,14 @@ def arguments():
     return options
 
 
-def chosen(things, patterns):
-    return [thing for thing in things if any(fnmatch.fnmatch(thing.name, p) for p in patterns.split(","))]
-
-
-def configurations(options):
-    for text in options.hakmem or []:
-        name, equals, rest = text.partition("=")
-        ini, _, settings = rest.partition(";")
-        if not (name and equals and ini):
-            raise lab.Failure(f"--hakmem {text}: expected NAME=INI or NAME=INI;key=value")
-        yield lab.hakmem(name, ini, settings)
-    if not options.hakmem:
-        yield from (lab.hakmem(*row) for row in CONFIGURATIONS)
-
-
 def run(options):
-    cases = chosen(all_cases(), options.cases)
-    present, absent = lab.peers()
-    peers, ours = chosen(present, options.allocators), chosen(configurations(options), options.allocators)
+    cases = contest.chosen(all_cases(), options.cases)
+    peers, ours, absent = contest.contestants(options, CONFIGURATIONS)
     if not cases or not ours or not peers or peers[0].name != "glibc":
         raise lab.Failure("expected at least one case, one configuration of hakmem, and glibc")
-    if len({a.name for a in peers + ours}) < len(peers + ours):
-        raise lab.Failure("two allocators of the same name")
     for name in absent:
-        progress(f"absent: {name}")
-    progress(f"{len(cases)} cases, {len(peers + ours)} allocators, {options.runs} rounds, seed {options.seed}")
+        contest.progress(f"absent: {name}")
+    contest.progress(f"{len(cases)} cases, {len(peers + ours)} allocators, {options.runs} rounds, seed {options.seed}")
     os.makedirs(options.output, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hakmem-bench-") as scratch:
         program = os.path.join(scratch, "scenario")

@@ -4,6 +4,7 @@
 Nothing here knows what was measured. All random numbers come from generators with a given seed, so that the same data give the
 same report.
 """
+import math
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 
 RESAMPLES = 2000  # of the bootstrap
 CONFIDENCE = 0.95
+CROWDED = 9  # places of a plot above which their names are turned
 
 
 # ---- order statistics ----------------------------------------------------------------------------------------------------
@@ -27,6 +29,10 @@ def quantile(values, fraction):
 
 def median(values):
     return quantile(values, 0.5)
+
+
+def geometric_mean(values):
+    return math.exp(sum(math.log(value) for value in values) / len(values))
 
 
 # ---- paired ratios -------------------------------------------------------------------------------------------------------
@@ -118,6 +124,7 @@ def plot(path, title, label, places, series):
 
     series: a list of (name, is_ours, {place: (low, middle, high)}). Ours are filled, the others are hollow.
     """
+    turned = " rotate by -40" if len(places) > CROWDED else ""
     commands = [
         "set terminal svg size 960,520 dynamic background rgb 'white' font 'sans-serif,13' noenhanced",
         f"set output {_quoted(os.path.abspath(path))}",
@@ -128,7 +135,7 @@ def plot(path, title, label, places, series):
         "set grid ytics linetype 1 linecolor rgb '#bbbbbb'",
         "set key outside right top",
         f"set xrange [-0.5:{len(places) - 0.5}]",
-        "set xtics (" + ", ".join(f"{_quoted(place)} {i}" for i, place in enumerate(places)) + ") nomirror",
+        "set xtics (" + ", ".join(f"{_quoted(place)} {i}" for i, place in enumerate(places)) + ") nomirror" + turned,
     ]
     colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f"]
     filled, hollow = [7, 5, 9, 13, 11, 15], [6, 4, 8, 12, 10, 14]

@@ -16,6 +16,7 @@ is "median of an odd number" "$(py 'stats.median([5, 1, 9])')" 5.0
 is "median of an even number" "$(py 'stats.median([4, 1, 2, 8])')" 3.0
 is "quantile between two values" "$(py 'stats.quantile([0, 10], 0.95)')" 9.5
 is "quantile at the end" "$(py 'stats.quantile([3, 1, 2], 1)')" 3
+is "geometric mean" "$(py 'round(stats.geometric_mean([1, 8, 27]), 9)')" 6.0
 is "ratio without noise" "$(py 'stats.paired_ratio([2, 4, 6], [1, 2, 3])')" "2.00 [2.00, 2.00]"
 noisy='[100 + 7 * i % 13 for i in range(30)]'
 other="list(reversed($noisy))"
@@ -81,17 +82,7 @@ fi
 
 # refused NAME MESSAGE [COMPILER ARGUMENT...]: a library in place of libhakmem.
 refused() {
-  mkdir -p "$WORK/false/.libs"
-  ${CC:-cc} -shared -fPIC -fno-builtin -I"$TOP_SRCDIR/include" -x c -o "$WORK/false/.libs/libhakmem.so" - "${@:3}" <<'EOC' || hard_error "no compiler"
-#include "hakmem/hakmem.h"
-#ifdef SERVES
-extern void *__libc_malloc(size_t);
-void *malloc(size_t size) { return __libc_malloc(size); }
-#endif
-#ifdef COUNTS
-int hak_stats(struct hak_totals *totals) { totals->allocs = totals->frees = 0; return 0; }
-#endif
-EOC
+  false_library "${@:3}"
   local message
   message=$(TOP_BUILDDIR=$WORK/false python3 "$bench/scenarios.py" --runs 1 --cases vm-cold --output "$WORK/out" \
     --hakmem false=etc/mmap.ini 2>&1 >/dev/null; echo "status $?")

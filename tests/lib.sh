@@ -69,6 +69,33 @@ build() {
     -I"$TOP_SRCDIR/include" -I"$TESTS" -o "$WORK/$1" "$2" "${@:3}" -ldl || hard_error "cannot compile $2"
 }
 
+# false_library [COMPILER ARGUMENT...]: a library that is not hakmem, as that of the build tree $WORK/false. SERVES: it has malloc.
+# COUNTS: it has hak_stats. TWICE: its malloc hands out small blocks two times, and its free keeps them.
+false_library() {
+  mkdir -p "$WORK/false/.libs"
+  ${CC:-cc} -shared -fPIC -fno-builtin -I"$TOP_SRCDIR/include" -x c -o "$WORK/false/.libs/libhakmem.so" - "$@" <<'EOC' || hard_error "no compiler"
+#include "hakmem/hakmem.h"
+#ifdef SERVES
+extern void *__libc_malloc(size_t);
+void *malloc(size_t size) { return __libc_malloc(size); }
+#endif
+#ifdef COUNTS
+int hak_stats(struct hak_totals *totals) { totals->allocs = totals->frees = 0; return 0; }
+#endif
+#ifdef TWICE
+extern void *__libc_malloc(size_t);
+void *malloc(size_t size)
+{
+  static void *last;
+  void *again = last;
+  last = again == NULL && size <= 4096 ? __libc_malloc(4096) : NULL;
+  return again != NULL && size <= 4096 ? again : last != NULL ? last : __libc_malloc(size);
+}
+void free(void *block) { (void)block; }
+#endif
+EOC
+}
+
 # The configurations under test, as files: those that are shipped, and two that cross between backends at small sizes.
 make_inis() {
   mkdir -p "$WORK/ini"
