@@ -38,6 +38,14 @@ bare=$(per_pair UNUSED=1)
 ours=$(per_pair "LD_PRELOAD=$LIB" "HAKMEM_CONF=$TOP_SRCDIR/etc/malloc.ini" "HAKMEM_SET=$PLUGINS")
 echo "glibc alone: $bare"
 echo "glibc behind hakmem's malloc backend: $ours (added: $((ours - bare)))"
+for peer in mimalloc.so.2 jemalloc.so.2 tcmalloc_minimal.so.4; do
+  path=$(ldconfig -p | sed -n "s/.*lib$peer .*=> //p" | head -n 1)
+  echo "${peer%%.*}: $([ -n "$path" ] && per_pair "LD_PRELOAD=$path" || echo "not installed")"
+done
+for hardening in off basic full; do
+  echo "hakmem, hardening $hardening: $(per_pair "LD_PRELOAD=$LIB" "HAKMEM_CONF=$TOP_SRCDIR/etc/hakmem.ini" \
+    "HAKMEM_SET=$PLUGINS;core.hardening=$hardening;core.syscalls=basic")"
+done
 echo
 echo "## System calls of 1000 fresh 1 MiB blocks: malloc, one touch, free"
 for n in 0 1000; do

@@ -336,7 +336,7 @@ SOAK_WARM, SOAK_EVERY, SOAK_WITHIN = 60, 5, 0.05  # seconds; seconds; part of th
 
 
 def soak(bench, allocator, seconds):
-    """The server for so long. True when its resident set, once it is warm, rises no more."""
+    """The server for so long. True when its resident set, once it is warm, stays within a band."""
     samples, began = [], time.monotonic()
     warm, every = min(SOAK_WARM, seconds / 2), min(SOAK_EVERY, seconds / 10)
     command = [bench.path("server"), "-j", "2", "-t", str(seconds)]
@@ -356,10 +356,10 @@ def soak(bench, allocator, seconds):
     later = [kib for at, kib in samples if at >= warm]
     if not later:
         raise lab.Failure(f"{allocator.label}: no sample after {warm:.0f} s")
-    rise = max(kib / min(later[:i + 1]) for i, kib in enumerate(later)) - 1
-    stays = rise <= SOAK_WITHIN
-    print(f"{allocator.label}: after {warm:.0f} s {later[0]} KiB, then {min(later)} to {max(later)} KiB in {seconds - warm:.0f} s, rising"
-          f" by {rise * 100:.1f} % at most: {'stays' if stays else 'does not stay'} within {SOAK_WITHIN * 100:.0f} %;"
+    band = max(later) / min(later) - 1
+    stays = band <= SOAK_WITHIN
+    print(f"{allocator.label}: after {warm:.0f} s {later[0]} KiB, then {min(later)} to {max(later)} KiB in {seconds - warm:.0f} s, a band"
+          f" of {band * 100:.1f} %: {'stays' if stays else 'does not stay'} within {SOAK_WITHIN * 100:.0f} %;"
           f" {result['operations']} replacements")
     return stays
 
