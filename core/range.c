@@ -38,6 +38,14 @@ static uint64_t due; /* when to look at the age of what is held; 0: nothing has 
 
 /* ---- what plugins hold ----------------------------------------------------------------------------------------------- */
 
+/* Something is held from here on, or kept by a backend. */
+static void look_later(void)
+{
+  if (HKI_LOAD(&due) == 0) {
+    HKI_STORE(&due, hki_os.coarse() + PERIOD);
+  }
+}
+
 /* Puts a range into a plugin's hands. False when core.cap forbids it. */
 static bool hold(hak_range *range, enum hki_span_state state)
 {
@@ -48,9 +56,7 @@ static bool hold(hak_range *range, enum hki_span_state state)
     }
   } while (!__atomic_compare_exchange_n(&hakmem_root.held_bytes, &before, before + range->capacity, true, __ATOMIC_RELAXED,
                                         __ATOMIC_RELAXED));
-  if (HKI_LOAD(&due) == 0) {
-    HKI_STORE(&due, hki_os.coarse() + PERIOD);
-  }
+  look_later();
   __atomic_store_n(&hki_span_of(range)->state, (uint32_t)state, __ATOMIC_RELEASE);
   return true;
 }
@@ -126,6 +132,7 @@ size_t hki_range_release(const struct hak_host *host, hak_range *chain, const ha
     give_back(hki_self, first, bytes, purger);
     all += bytes;
   }
+  look_later();
   return all;
 }
 
@@ -209,7 +216,7 @@ static HKI_SLOW void expire(struct hki_thread *thread)
   if (!hki_try_lock(&hki_control_lock)) {
     return; /* somebody else is at it, or the next slow event will be */
   }
-  HKI_STORE(&due, HKI_LOAD(&hakmem_root.held_bytes) != 0 ? hki_os.coarse() + PERIOD : UINT64_C(0));
+  HKI_STORE(&due, UINT64_C(0));
   if (cache.inside != NULL && cache.ops.expire != NULL) {
     hki_self = cache.inside;
     hak_range *old = cache.ops.expire(cache.self);
@@ -220,6 +227,16 @@ static HKI_SLOW void expire(struct hki_thread *thread)
     hki_self = reclaim.inside;
     reclaim.ops.expire(reclaim.self);
     hki_self = thread;
+  }
+  bool more = HKI_LOAD(&hakmem_root.held_bytes) != 0;
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    hki_enter(backend);
+    more = backend->ops.expire(backend->self) || more;
+    hki_leave(thread);
+  }
+  if (more) {
+    look_later();
   }
   hki_unlock(&hki_control_lock);
 }

@@ -390,10 +390,16 @@ typedef struct hak_backend_ops {
 
   /*
    * [any] Page, optional. Takes back a chain of whole blocks and gives their pages back through `purger`, as many at a time as
-   * it can. The descriptions stay the caller's, who reads `next` again afterwards. Cannot fail. Without it, `free` is called
-   * for each.
+   * it can; or keeps some for blocks to come, if it has `expire`: the purger serves for those later. The descriptions stay the
+   * caller's, who reads `next` again afterwards. Cannot fail. Without it, `free` is called for each.
    */
   void (*free_many)(void *self, void **slot, const hak_range *chain, const hak_purger *purger);
+
+  /*
+   * [slow] Page, optional. Called every now and then after `free_many`, at slow events of the program's threads: gives back what has
+   * been kept for too long. True: ask again.
+   */
+  bool (*expire)(void *self);
 } hak_backend_ops;
 
 /* ---- caches ---------------------------------------------------------------------------------------------------------- */

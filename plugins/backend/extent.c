@@ -34,6 +34,7 @@ enum {
   ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
   ARENA_STEP = 16,    /* an arena that cannot be reserved is tried again so many times smaller */
   LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
+  GAPS = 32,          /* of the peak, this part more may be dirty or taken */
   LEADS = 8192,       /* no more than so many leads, for the same reason as with moves */
   MOVES_LIVE = 1024   /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
 };
@@ -64,27 +65,42 @@ struct extent_pool {
   hak_purger purger; /* for blocks that come back one at a time; the first member, by which it finds the pool; constant */
   const hak_host *host;
   hak_lock lock;
-  struct space space;    /* the address space around the arenas; has a lock of its own */
-  struct arena **arenas; /* in the order of their addresses */
-  size_t count, slots;   /* arenas, and how many the array has room for */
-  size_t empty;          /* arenas without a taken granule */
-  char *low;             /* no arena below has a free granule */
-  struct arena *unused;  /* records without an arena */
-  size_t arena_now;      /* bytes to reserve next; atomic for readers without the lock */
-  size_t arena_max;      /* bytes to reserve where nothing hinders it; constant */
-  size_t unit;           /* of releases, in granules; constant */
-  size_t lead;           /* granules of a lead; constant */
-  size_t leads;          /* of all arenas */
-  bool advise;           /* ask for transparent huge pages; constant */
+  struct space space;            /* the address space around the arenas; has a lock of its own */
+  struct arena **arenas;         /* in the order of their addresses */
+  size_t count, slots;           /* arenas, and how many the array has room for */
+  size_t empty;                  /* arenas without a taken granule */
+  char *low;                     /* no arena below has a free granule */
+  struct arena *unused;          /* records without an arena */
+  size_t arena_now;              /* bytes to reserve next; atomic for readers without the lock */
+  size_t arena_max;              /* bytes to reserve where nothing hinders it; constant */
+  size_t unit;                   /* of releases, in granules; constant */
+  size_t lead;                   /* granules of a lead; constant */
+  size_t leads;                  /* of all arenas */
+  size_t taken;                  /* granules, of all arenas */
+  size_t peak;                   /* `taken` at most in this period */
+  size_t peak_before;            /* the same of the period before */
+  uint64_t since;                /* start of this period, ns */
+  uint64_t keep;                 /* length of a period, ns; 0: freed pages are given back at once; constant */
+  size_t stuck;                  /* dirty granules beside live blocks, as of the last search for some to purge */
+  bool busy;                     /* a block came or went in this period */
+  const hak_purger *last_purger; /* for what was kept; NULL: none yet */
+  bool advise;                   /* ask for transparent huge pages; constant */
 };
 
 static struct arena *arena_reserve(struct extent_pool *pool, size_t need);
 static void arena_detach(struct extent_pool *pool, struct arena *arena);
 static bool drop_empty(struct extent_pool *pool);
+static void note_use(struct extent_pool *pool);
+static void settle(struct extent_pool *pool);
 
 static void uncount(const struct extent_pool *pool, uint32_t counter, uint64_t amount)
 {
   hak_count(pool->host, counter, 0 - amount);
+}
+
+static size_t dirty_now(const struct extent_pool *pool)
+{
+  return __atomic_load_n(&pool->host->counters[EXTENT_RETAINED], __ATOMIC_RELAXED) / HAK_GRANULE;
 }
 
 /* ---- one arena, under pool->lock ------------------------------------------------------------------------------------- */
@@ -175,6 +191,7 @@ static size_t arena_take(struct extent_pool *pool, struct arena *arena, size_t f
 {
   pool->empty -= arena->taken == 0;
   arena->taken += end - first;
+  pool->taken += end - first;
   bits_set(arena->used, first, end);
   size_t dirty = bits_clear(arena->dirty, first, end);
   uncount(pool, EXTENT_RETAINED, dirty * HAK_GRANULE);
@@ -190,6 +207,7 @@ static void arena_put(struct extent_pool *pool, struct arena *arena, size_t firs
     hak_count(pool->host, EXTENT_RETAINED, (end - first) * HAK_GRANULE);
   }
   arena->taken -= end - first;
+  pool->taken -= end - first;
   pool->empty += arena->taken == 0;
   pool->low = arena->base < pool->low ? arena->base : pool->low;
 
@@ -266,6 +284,7 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
     return HAK_NO_BLOCK;
   }
   bool zeroed = arena_take(pool, found, first, first + all) == 0;
+  note_use(pool);
   if (lead != 0) {
     bits_set(found->led, first + lead, first + lead + 1);
   }
@@ -317,6 +336,7 @@ hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
   }
   hak_lock_acquire(pool->host, &pool->lock);
   hak_block block = arena_alloc(pool, 0, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
+  settle(pool);
   hak_lock_release(pool->host, &pool->lock);
   return block;
 }
@@ -330,6 +350,7 @@ hak_block extent_alloc_lead(struct extent_pool *pool, size_t size)
   hak_block block = HAK_NO_BLOCK;
   if (pool->leads < LEADS) {
     block = arena_alloc(pool, pool->lead, round_up(size, HAK_GRANULE) / HAK_GRANULE, EXTENT_HUGE);
+    settle(pool);
   }
   hak_lock_release(pool->host, &pool->lock);
   return block;
@@ -370,12 +391,12 @@ static uint64_t purge(struct extent_pool *pool, const hak_purger *purger, const 
  * Purges the spans that have been claimed. An arena that is empty now is unmapped when another one is empty. Uses up `spans`.
  * Called with pool->lock, which is dropped meanwhile.
  */
-static void give_back(struct extent_pool *pool, const hak_purger *purger, struct iovec *spans, uint32_t count)
+static uint64_t give_back(struct extent_pool *pool, const hak_purger *purger, struct iovec *spans, uint32_t count)
 {
   if (count == 0) {
-    return;
+    return 0;
   }
-  (void)purge(pool, purger, spans, count);
+  uint64_t kept = purge(pool, purger, spans, count);
   uint32_t surplus = 0;
   for (uint32_t i = 0; i < count; i++) {
     struct arena *arena = arena_of(pool, spans[i].iov_base);
@@ -385,13 +406,85 @@ static void give_back(struct extent_pool *pool, const hak_purger *purger, struct
     }
   }
   if (surplus == 0) {
-    return;
+    return kept;
   }
   hak_lock_release(pool->host, &pool->lock);
   for (uint32_t i = 0; i < surplus; i++) {
     space_unmap(&pool->space, spans[i].iov_base, spans[i].iov_len);
   }
   hak_lock_acquire(pool->host, &pool->lock);
+  return kept;
+}
+
+/* ---- keeping --------------------------------------------------------------------------------------------------------- */
+
+/* Starts a new period when this one is over. What nobody took a block from for a whole period keeps nothing. Under pool->lock. */
+static void turn(struct extent_pool *pool)
+{
+  uint64_t now = pool->host->os->coarse();
+  if (now - pool->since >= pool->keep) {
+    pool->since = now;
+    pool->peak_before = pool->busy ? pool->peak : 0;
+    pool->peak = pool->busy ? pool->taken : 0;
+    pool->busy = false;
+    pool->stuck = 0;
+  }
+}
+
+/* Notes that a block has been handed out. Under pool->lock. */
+static void note_use(struct extent_pool *pool)
+{
+  pool->busy = true;
+  pool->peak = pool->taken > pool->peak ? pool->taken : pool->peak;
+}
+
+/*
+ * How many dirty granules are too many: those that, with the taken ones, exceed what was taken at most in the last two periods.
+ * First fit leaves gaps, for which a part of that is allowed on top. Under pool->lock.
+ */
+static size_t surplus(const struct extent_pool *pool)
+{
+  size_t peak = pool->peak > pool->peak_before ? pool->peak : pool->peak_before;
+  size_t allowed = peak + peak / GAPS > pool->taken ? peak + peak / GAPS - pool->taken : 0;
+  size_t dirty = dirty_now(pool);
+  return dirty >= allowed + pool->unit && dirty >= pool->stuck + pool->unit ? dirty - allowed : 0;
+}
+
+/* Claims dirty units until so many granules are, from the highest on: first fit wants the lowest. Under pool->lock. */
+static uint32_t claim_dirty(struct extent_pool *pool, size_t granules, struct iovec spans[HAK_PURGE_SPANS])
+{
+  size_t unit = pool->unit, first = HAK_PURGE_SPANS; /* spans are filled from the end: they must rise */
+  for (size_t i = pool->count; i-- > 0 && granules > 0;) {
+    struct arena *arena = pool->arenas[i];
+    size_t at = arena->granules, below = 0; /* `below`: where the last span starts, in this arena */
+    while (granules > 0 && first > 0 && (at = bits_back(arena->dirty, 0, at)) > 0) {
+      at = (at - 1) / unit * unit;
+      if (!arena_free(arena, at, at + unit)) {
+        continue;
+      }
+      size_t dirty = arena_take(pool, arena, at, at + unit);
+      granules -= dirty < granules ? dirty : granules;
+      if (below != at + unit) {
+        spans[--first] = (struct iovec){NULL, 0};
+      }
+      below = at;
+      spans[first] = (struct iovec){granule_address(arena, at), spans[first].iov_len + unit * HAK_GRANULE};
+    }
+  }
+  memmove(spans, spans + first, (HAK_PURGE_SPANS - first) * sizeof *spans);
+  return HAK_PURGE_SPANS - (uint32_t)first;
+}
+
+/* Purges what is too much of the dirty granules. Called with pool->lock, which is dropped meanwhile. */
+static void settle(struct extent_pool *pool)
+{
+  for (size_t granules; pool->last_purger != NULL && (granules = surplus(pool)) > 0;) {
+    struct iovec spans[HAK_PURGE_SPANS];
+    uint32_t count = claim_dirty(pool, granules, spans);
+    if (count == 0 || give_back(pool, pool->last_purger, spans, count) != 0) {
+      pool->stuck = dirty_now(pool); /* what shares a unit with a live block, or the system does not take */
+    }
+  }
 }
 
 /*
@@ -433,7 +526,16 @@ static void own_free(struct extent_pool *pool, void *base, size_t capacity)
   space_unmap(&pool->space, base, capacity);
 }
 
-void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
+/* Frees the granules [first, end) of an arena's block, behind a lead from `lead` on, and keeps their pages. Under pool->lock. */
+static void keep(struct extent_pool *pool, struct arena *arena, size_t lead, size_t first, size_t end)
+{
+  if (lead < first) {
+    arena_put(pool, arena, lead, first, false);
+  }
+  arena_put(pool, arena, first, end, true);
+}
+
+static void free_chain(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger, bool keeps)
 {
   struct iovec spans[HAK_PURGE_SPANS];
   uint32_t count = 0;
@@ -448,7 +550,12 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
     }
     size_t first = granule_index(arena, range->base);
     size_t end = first + range->capacity / HAK_GRANULE;
-    first -= bits_clear(arena->led, first, first + 1) * pool->lead;
+    size_t lead = first - bits_clear(arena->led, first, first + 1) * pool->lead;
+    if (keeps) {
+      keep(pool, arena, lead, first, end);
+      continue;
+    }
+    first = lead;
     if (!claim(pool, arena, &first, &end)) {
       continue;
     }
@@ -460,19 +567,39 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
       continue;
     }
     if (count == HAK_PURGE_SPANS) {
-      give_back(pool, purger, spans, count);
+      (void)give_back(pool, purger, spans, count);
       count = 0;
     }
     spans[count++] = (struct iovec){base, bytes};
   }
-  give_back(pool, purger, spans, count);
+  (void)give_back(pool, purger, spans, count);
+  if (keeps) {
+    pool->last_purger = purger;
+    turn(pool);
+    settle(pool);
+  }
   hak_lock_release(pool->host, &pool->lock);
+}
+
+void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
+{
+  free_chain(pool, chain, purger, pool->keep != 0);
+}
+
+bool extent_expire(struct extent_pool *pool)
+{
+  hak_lock_acquire(pool->host, &pool->lock);
+  turn(pool);
+  settle(pool);
+  bool more = dirty_now(pool) > pool->stuck;
+  hak_lock_release(pool->host, &pool->lock);
+  return more;
 }
 
 void extent_free(struct extent_pool *pool, void *base, size_t capacity)
 {
   const hak_range range = {.base = base, .capacity = capacity};
-  extent_free_many(pool, &range, &pool->purger);
+  free_chain(pool, &range, &pool->purger, false);
 }
 
 /* ---- resizing -------------------------------------------------------------------------------------------------------- */
@@ -578,6 +705,8 @@ hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, s
   } else if (((uintptr_t)base % align == 0 || led) && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
              arena_open(pool, arena, old_end, new_end, led)) {
     block = hak_block_make(base, grown, arena_take(pool, arena, old_end, new_end) == 0 ? HAK_ZEROED : 0);
+    note_use(pool);
+    settle(pool);
   } else {
     move = !led && capacity >= MOVE_MIN && __atomic_load_n(&pool->host->counters[EXTENT_OWN], __ATOMIC_RELAXED) < MOVES_LIVE &&
            movable(pool, arena, base, capacity);
@@ -788,6 +917,7 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->unit = setup->unit / HAK_GRANULE;
   pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space */
   pool->advise = setup->advise;
+  pool->keep = setup->keep;
   return pool;
 }
 

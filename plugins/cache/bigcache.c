@@ -45,7 +45,7 @@ static const hak_option bigcache_options[BIG_OPTIONS] = {
     [BIG_LIMIT] = {.key = "limit",
                    .type = HAK_SIZE,
                    .flags = HAK_LIVE,
-                   .fallback = "256M",
+                   .fallback = "16M",
                    .min = "0",
                    .max = "1T",
                    .help = "never more bytes than this are kept"},
