@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 2U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 3U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -67,12 +67,14 @@ struct hki_magazine {
  * the next thread, its tallies stay. `front_end`, `direct_end` and the limits are gates: another thread, or `hakmem set`, may
  * store 0 into the first two at any moment, which sends the owner through its slow path once.
  */
+struct hki_span;
 struct hki_thread {
   uint64_t front_end;  /* requests below this size are looked up in the magazines; 0: gate closed */
   uint64_t direct_end; /* requests below this size go straight to `direct`; 0: gate closed */
   struct hki_backend *direct;
   struct hki_seat *direct_seat; /* the one of `direct` */
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
+  struct hki_span *last;        /* the large block freed last, on its way to the cache; NULL: none; taken by exchange */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES];
   struct hki_thread *next;      /* all records, newest first */

@@ -444,6 +444,12 @@ typedef struct hak_cache_ops {
   void (*fork_prepare)(void *self);
   void (*fork_parent)(void *self);
   void (*fork_child)(void *self);
+
+  /*
+   * [any] Optional. A thread that asks for the same again gets the block that it has just freed: the core asks the cache only when
+   * something else happens. Before such a range is offered, the cache learns here how often that was: so many hits.
+   */
+  void (*reused)(void *self, const hak_range *range, uint64_t times);
 } hak_cache_ops;
 
 /* ---- reclaim --------------------------------------------------------------------------------------------------------- */
