@@ -11,6 +11,7 @@
 #include "message.h"
 #include "meta.h"
 #include "os.h"
+#include "pagemap.h"
 #include "range.h"
 #include "settings.h"
 #include "span.h"
@@ -120,6 +121,20 @@ static void host_span_unregister(const struct hak_host *host, void *base)
   hki_span_unregister(base);
 }
 
+/* Writes, so that the pages are there: of the page map, in which nothing is entered yet, and of the records. */
+static void host_expect(const struct hak_host *host, const void *base)
+{
+  (void)host;
+  hki_entry *slot = hki_pagemap_slot((uintptr_t)base);
+  if (slot != NULL) {
+    HKI_STORE(slot, HKI_NONE);
+  }
+  struct hki_span *span = hki_span_get();
+  if (span != NULL) {
+    hki_span_put(span);
+  }
+}
+
 static void name(char to[HKI_NAME], const char *from)
 {
   struct hki_text text = hki_text(to, HKI_NAME);
@@ -171,6 +186,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .span_register = host_span_register,
       .span_unregister = host_span_unregister,
       .release = plugin->kind == HAK_RECLAIM ? hki_range_release : NULL,
+      .expect = host_expect,
   };
   return host;
 }

@@ -233,6 +233,9 @@ typedef struct hak_host {
    * that a callback of the plugin could wait for; the plugin holds none of its own.
    */
   size_t (*release)(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
+
+  /* [load] For page backends: the first block will be there. The core makes ready what it will write down of it. */
+  void (*expect)(const struct hak_host *host, const void *base);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */

@@ -926,7 +926,14 @@ void extent_warm(struct extent_pool *pool)
   hak_lock_acquire(pool->host, &pool->lock);
   struct arena *arena = arena_reserve(pool, 0); /* if it fails, the first request will try again */
   if (arena != NULL) {
-    (void)arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
+    char *first = granule_address(arena, pool->lead);
+    bool open = arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
+    if (open && (pool->lead != 0 || !pool->advise)) { /* no huge page */
+      *(volatile char *)first = 0;
+    }
+    if (pool->host->expect != NULL) {
+      pool->host->expect(pool->host, first);
+    }
   }
   hak_lock_release(pool->host, &pool->lock);
 }
