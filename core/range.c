@@ -241,10 +241,11 @@ struct hki_span *hki_range_again(struct hki_thread *thread, const struct hki_wan
   hak_range *range = &span->range;
   if (HKI_UNLIKELY(range->requested != want->size) || HKI_UNLIKELY(range->arm != want->arm) ||
       HKI_UNLIKELY(range->backend != hki_route_backend(want->arm, want->size)->index) ||
-      HKI_UNLIKELY((uintptr_t)range->base % want->align != 0) || HKI_UNLIKELY(++range->stamp % ROUTINE == 0)) {
+      HKI_UNLIKELY((uintptr_t)range->base % want->align != 0) || HKI_UNLIKELY(range->stamp % ROUTINE == ROUTINE - 1)) {
     shelve(thread, range);
     return NULL;
   }
+  range->stamp++;
   HKI_ADD(&hakmem_root.held_bytes, -range->capacity);
   return span;
 }

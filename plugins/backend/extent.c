@@ -918,6 +918,7 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space */
   pool->advise = setup->advise;
   pool->keep = setup->keep;
+  pool->since = host->os->coarse();
   return pool;
 }
 
