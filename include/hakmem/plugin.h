@@ -181,7 +181,8 @@ typedef struct hak_pages {
 /*
  * How pages are given back. A reclaim plugin hands one to host->release; the backends call it with the spans they no longer
  * need, from low addresses to high, with no lock held. `spans` are struct iovec, at most HAK_PURGE_SPANS. Bit i of the result
- * says that the system kept the pages of span i; those of all others read as zero from now on. The errno is kept.
+ * says that the system kept the pages of span i; those of all others read as zero from now on. The errno is kept. It stays valid
+ * for ever: a backend that keeps pages calls it later, from any callback.
  */
 typedef struct hak_purger {
   uint64_t (*purge)(const struct hak_purger *purger, const struct iovec *spans, uint32_t count);
