@@ -250,7 +250,8 @@ static void measure(const struct plan *plan)
     wait_for(&arrived);
   }
 
-  struct result result = {.before = take_reading(), .startup_faults = usage().ru_minflt};
+  struct result result = {.before = take_reading()};
+  result.startup_faults = usage().ru_minflt; /* the reading has some of its own */
   uint64_t start = now();
   atomic_store_explicit(&go, true, memory_order_release);
   result.blocks = run(plan);

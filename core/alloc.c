@@ -134,7 +134,7 @@ static void *small(struct hki_thread *thread, size_t size, size_t align, uint32_
   return block;
 }
 
-HKI_SLOW void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const void *site)
+HKI_SLOW void *hki_alloc_long(size_t size, size_t align, uint32_t request, const void *site)
 {
   void *block = NULL;
   int saved = errno;
@@ -156,4 +156,11 @@ HKI_SLOW void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const
   }
   errno = block != NULL ? saved : ENOMEM;
   return block;
+}
+
+/* hot for a block that is requested again as soon as it is free: no stack frame until then. */
+HKI_SLOW void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const void *site)
+{
+  return size > HAK_CLASS_MAX && HKI_LOAD(&hki_self->last) != NULL ? hki_page_again(size, align, request, site)
+                                                                   : hki_alloc_long(size, align, request, site);
 }

@@ -46,6 +46,12 @@ static size_t no_trim(void *self)
   return 0;
 }
 
+static bool no_expire(void *self)
+{
+  (void)self;
+  return false;
+}
+
 static void no_fork(void *self)
 {
   (void)self;
@@ -80,6 +86,7 @@ static const char *complete(struct hak_backend_ops *ops)
   DEFAULT(flush, no_flush)
   DEFAULT(thread_exit, no_thread_exit)
   DEFAULT(trim, no_trim)
+  DEFAULT(expire, no_expire)
   DEFAULT(fork_prepare, no_fork)
   DEFAULT(fork_parent, no_fork)
   DEFAULT(fork_child, no_fork)

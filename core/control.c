@@ -139,6 +139,10 @@ static void to_fd(void *context, const char *text, size_t size)
 int hak_stats_write(int fd, const char *format)
 {
   struct target target = {.fd = fd};
+  struct hki_thread *thread = hki_thread_attach();
+  if (!hki_detached(thread)) {
+    hki_range_move_on(thread); /* the cache counts what it knows of */
+  }
   struct hki_snapshot *snapshot = take_snapshot();
   if (snapshot == NULL) {
     errno = ENOMEM;

@@ -78,11 +78,6 @@ void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind)
   HKI_ADD(&cell_of(arm, hki_route_row(size) + kind)->frees, UINT64_C(1));
 }
 
-bool hki_epoch_learns(void)
-{
-  return HKI_LOAD(&hakmem_root.trials_wanted) != 0;
-}
-
 bool hki_epoch_has_policy(void)
 {
   return policy.inside != NULL;

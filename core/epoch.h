@@ -19,7 +19,10 @@ void hki_epoch_released(const hak_range *range, uint64_t ns);
 void hki_epoch_trials(uint32_t done);
 
 /* Whether the policy in force wants trials. [any] */
-bool hki_epoch_learns(void);
+HKI_INLINE bool hki_epoch_learns(void)
+{
+  return HKI_LOAD(&hakmem_root.trials_wanted) != 0;
+}
 
 /* Takes a policy into service: its first choice is made and published. NULL, or what is wrong with it. [load] */
 const char *hki_epoch_start(const struct hak_policy_ops *ops, void *self, struct hki_thread *inside);

@@ -105,7 +105,7 @@ static void free_own(struct hki_thread *thread, void *block, hki_entry entry, co
   }
 }
 
-HKI_SLOW void hki_free_slow(void *block, hki_entry entry, const char *func)
+static HKI_SLOW void free_long(void *block, hki_entry entry, const char *func)
 {
   if (block == NULL) {
     return;
@@ -128,6 +128,17 @@ HKI_SLOW void hki_free_slow(void *block, hki_entry entry, const char *func)
     }
   }
   errno = saved;
+}
+
+/* hot for large blocks: no stack frame. */
+HKI_SLOW void hki_free_slow(void *block, hki_entry entry, const char *func)
+{
+  struct hki_thread *thread = hki_self;
+  if (HKI_LIKELY(hki_entry_kind(entry) == HKI_PAGE_BLOCK) && HKI_LIKELY(!hki_detached(thread))) {
+    hki_page_free(thread, block, entry, func);
+  } else {
+    free_long(block, entry, func);
+  }
 }
 
 bool hki_free_waits(void)

@@ -12,6 +12,7 @@
 #include "meta.h"
 #include "misuse.h"
 #include "os.h"
+#include "pagemap.h"
 #include "range.h"
 #include "settings.h"
 #include "span.h"
@@ -138,6 +139,20 @@ static void host_span_unregister(const struct hak_host *host, void *base)
   hki_span_unregister(base);
 }
 
+/* Writes, so that the pages are there: of the page map, in which nothing is entered yet, and of the records. */
+static void host_expect(const struct hak_host *host, const void *base)
+{
+  (void)host;
+  hki_entry *slot = hki_pagemap_slot((uintptr_t)base);
+  if (slot != NULL) {
+    HKI_STORE(slot, HKI_NONE);
+  }
+  struct hki_span *span = hki_span_get();
+  if (span != NULL) {
+    hki_span_put(span);
+  }
+}
+
 static void name(char to[HKI_NAME], const char *from)
 {
   struct hki_text text = hki_text(to, HKI_NAME);
@@ -191,6 +206,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .release = plugin->kind == HAK_RECLAIM ? hki_range_release : NULL,
       .span_tags = host_span_tags,
       .misuse = host_misuse,
+      .expect = host_expect,
   };
   return host;
 }

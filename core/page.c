@@ -5,6 +5,7 @@
  */
 #include "page.h"
 
+#include "alloc.h"
 #include "epoch.h"
 #include "meta.h"
 #include "misuse.h"
@@ -75,6 +76,39 @@ static struct hki_span *fresh(struct hki_thread *thread, struct hki_backend *bac
   return span;
 }
 
+/* Hands out the block to the program: what that changes in its record and in the counts. */
+HKI_INLINE void *hand_out(struct hki_thread *thread, struct hki_span *span, const struct hki_want *want)
+{
+  if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
+    memset(span->range.base, 0, want->size);
+  }
+  span->range.flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
+  span->range.site = want->site;
+  span->range.requested = want->size;
+  count_alloc(thread, span);
+  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
+  return span->range.base;
+}
+
+void *hki_page_again(size_t size, size_t align, uint32_t request, const void *site)
+{
+  struct hki_thread *thread = hki_self;
+  if (HKI_UNLIKELY(hki_epoch_learns()) || HKI_UNLIKELY(HKI_LOAD(&thread->direct_end) != HKI_LOAD(&hki_route.direct_end)) ||
+      HKI_UNLIKELY(HKI_LOAD(&thread->front_end) != HKI_LOAD(&hki_route.front_end))) {
+    return hki_alloc_long(size, align, request, site);
+  }
+  struct hki_want want = {
+      .size = size, .align = align, .site = site, .request = request, .row = hki_route_row(size), .hit = true};
+  want.arm = HKI_LOAD(&hakmem_root.champion[want.row]);
+  struct hki_span *span = hki_range_again(thread, &want);
+  if (HKI_UNLIKELY(span == NULL)) {
+    return hki_alloc_long(size, align, request, site);
+  }
+  void *block = hand_out(thread, span, &want);
+  hki_epoch_count(&want);
+  return block;
+}
+
 HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want)
 {
   struct hki_span *span = hki_route.arm[want->arm].cache ? hki_range_take(thread, backend, want) : NULL;
@@ -85,19 +119,11 @@ HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *bac
   if (span == NULL) {
     return NULL;
   }
-  void *block = span->range.base;
   want->untouched = (span->range.flags & HAK_ZEROED) != 0 && !(want->request & HKI_ZEROED);
-  if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
-    memset(block, 0, want->size);
-  }
-  span->range.flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
-  span->range.site = want->site;
   span->range.arm = (uint8_t)want->arm;
-  span->range.requested = want->size;
+  span->range.stamp = 0;
   span->trial = 0;
-  count_alloc(thread, span);
-  __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
-  return block;
+  return hand_out(thread, span, want);
 }
 
 void hki_page_leave(const struct hki_span *span)

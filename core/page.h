@@ -12,6 +12,9 @@
 /* A block from the backend, or from the cache in front of it. NULL when there is none. Counts it. */
 void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *backend, struct hki_want *want);
 
+/* A block for a thread with a `last`: that one, when it asks for the same again, or what hki_alloc_long says. */
+void *hki_page_again(size_t size, size_t align, uint32_t request, const void *site);
+
 /* Takes a block back, or ends in hki_misuse. */
 void hki_page_free(struct hki_thread *thread, void *block, hki_entry entry, const char *func);
 

@@ -19,11 +19,9 @@ static uint32_t first_used; /* atomic; may run on */
 /* Half a megabyte of address space, of which a page appears for every 32 MiB that are entered. */
 static struct hki_leaf *map_leaf(void)
 {
-  if (HKI_LOAD(&first_used) < 2) {
-    uint32_t index = __atomic_fetch_add(&first_used, 1U, __ATOMIC_RELAXED);
-    if (index < 2) {
-      return &first_leaf[index];
-    }
+  uint32_t index = __atomic_fetch_add(&first_used, 1U, __ATOMIC_RELAXED);
+  if (index < 2) {
+    return &first_leaf[index];
   }
   long r =
       hki_os.mmap(NULL, sizeof(struct hki_leaf), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

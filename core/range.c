@@ -8,6 +8,7 @@
  */
 #include "range.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "epoch.h"
@@ -19,6 +20,8 @@
 #include "settings.h"
 
 enum { GRAIN = 4096 }; /* shares of a time are computed in these, to stay within 64 bits */
+
+enum { ROUTINE = 64 }; /* of so many requests that get the block freed last, one takes the long way, past clock and mailbox */
 
 #define PERIOD UINT64_C(50000000) /* ns between two looks at the age of what is held */
 
@@ -38,15 +41,16 @@ static uint64_t due; /* when to look at the age of what is held; 0: nothing is h
 
 /* ---- what plugins hold ----------------------------------------------------------------------------------------------- */
 
+/* Something is held from here on, or kept by a backend. */
 void hki_range_watch(void)
 {
-  if (HKI_LOAD(&due) == 0) {
+  if (HKI_UNLIKELY(HKI_LOAD(&due) == 0)) {
     HKI_STORE(&due, hki_os.coarse() + PERIOD);
   }
 }
 
 /* Puts a range into a plugin's hands. False when core.cap forbids it. */
-static bool hold(hak_range *range, enum hki_span_state state)
+HKI_INLINE bool hold(hak_range *range, enum hki_span_state state)
 {
   uint64_t before = HKI_LOAD(&hakmem_root.held_bytes);
   do {
@@ -131,6 +135,7 @@ size_t hki_range_release(const struct hak_host *host, hak_range *chain, const ha
     give_back(hki_self, first, bytes, purger);
     all += bytes;
   }
+  hki_range_watch();
   return all;
 }
 
@@ -165,17 +170,65 @@ static void let_go_of_cached(struct hki_thread *thread, hak_range *chain)
   let_go(thread, chain);
 }
 
-HKI_SLOW void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
+/* ---- the way to the cache -------------------------------------------------------------------------------------------- */
+
+/* Offers a range to the cache that is in state CACHED. */
+static HKI_SLOW void shelve(struct hki_thread *thread, hak_range *range)
+{
+  int saved = errno;
+  range->next = NULL;
+  hki_self = cache.inside;
+  if (range->stamp != 0 && cache.ops.reused != NULL) {
+    cache.ops.reused(cache.self, range, range->stamp);
+  }
+  hak_range *rest = cache.ops.put(cache.self, range);
+  hki_self = thread;
+  let_go_of_cached(thread, rest);
+  errno = saved;
+}
+
+/* Moves on the block that `owner` freed last. */
+static void move_on(struct hki_thread *thread, struct hki_thread *owner)
+{
+  struct hki_span *last = HKI_LOAD(&owner->last) != NULL ? __atomic_exchange_n(&owner->last, NULL, __ATOMIC_ACQ_REL) : NULL;
+  if (last != NULL) {
+    shelve(thread, &last->range);
+  }
+}
+
+HKI_SLOW void hki_range_move_on(struct hki_thread *thread)
+{
+  for (struct hki_thread *t = __atomic_load_n(&hakmem_root.threads, __ATOMIC_ACQUIRE); t != NULL; t = t->next) {
+    move_on(thread, t);
+  }
+}
+
+void hki_range_leave(struct hki_thread *thread)
+{
+  move_on(thread, thread);
+}
+
+static bool rests(const hak_range *range)
+{
+  return range->requested > HAK_CLASS_MAX && !hki_epoch_learns();
+}
+
+void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
 {
   hak_range *range = &span->range;
-  range->next = NULL;
-  if (cache.inside != NULL && hki_route.arm[range->arm].cache && hold(range, HKI_SPAN_CACHED)) {
-    hki_self = cache.inside;
-    hak_range *rest = cache.ops.put(cache.self, range);
-    hki_self = thread;
-    let_go_of_cached(thread, rest);
-  } else {
+  if (HKI_UNLIKELY(cache.inside == NULL) || HKI_UNLIKELY(!hki_route.arm[range->arm].cache) ||
+      HKI_UNLIKELY(!hold(range, HKI_SPAN_CACHED))) {
+    int saved = errno;
+    range->next = NULL;
     let_go(thread, range);
+    errno = saved;
+  } else if (HKI_UNLIKELY(!rests(range))) {
+    shelve(thread, range);
+  } else {
+    struct hki_span *before = __atomic_exchange_n(&thread->last, span, __ATOMIC_ACQ_REL);
+    if (before != NULL) {
+      shelve(thread, &before->range);
+    }
   }
 }
 
@@ -191,12 +244,31 @@ HKI_SLOW bool hki_range_retire_pages(const struct hki_backend *backend, void *ba
   return true;
 }
 
+struct hki_span *hki_range_again(struct hki_thread *thread, const struct hki_want *want)
+{
+  struct hki_span *span = __atomic_exchange_n(&thread->last, NULL, __ATOMIC_ACQ_REL);
+  if (HKI_UNLIKELY(span == NULL)) {
+    return NULL; /* another thread has moved it on */
+  }
+  hak_range *range = &span->range;
+  if (HKI_UNLIKELY(range->requested != want->size) || HKI_UNLIKELY(range->arm != want->arm) ||
+      HKI_UNLIKELY(range->backend != hki_route_backend(want->arm, want->size)->index) ||
+      HKI_UNLIKELY((uintptr_t)range->base % want->align != 0) || HKI_UNLIKELY(range->stamp % ROUTINE == ROUTINE - 1)) {
+    shelve(thread, range);
+    return NULL;
+  }
+  range->stamp++;
+  HKI_ADD(&hakmem_root.held_bytes, -range->capacity);
+  return span;
+}
+
 HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_backend *backend,
                                          const struct hki_want *want)
 {
   if (cache.inside == NULL) {
     return NULL;
   }
+  move_on(thread, thread);
   const hak_need need = {.size = want->size,
                          .align = want->align < HAK_GRANULE ? HAK_GRANULE : want->align,
                          .site = want->site,
@@ -221,29 +293,13 @@ HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct
 
 /* ---- now and then ---------------------------------------------------------------------------------------------------- */
 
-/* Whether there is a backend that wants to be called again. */
-static bool expire_backends(struct hki_thread *thread)
-{
-  bool some = false;
-  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
-    struct hki_backend *backend = &hki_backends[i];
-    if (backend->ops.expire != NULL) {
-      hki_enter(backend);
-      backend->ops.expire(backend->self);
-      hki_leave(thread);
-      some = true;
-    }
-  }
-  return some;
-}
-
 static HKI_SLOW void expire(struct hki_thread *thread)
 {
   if (!hki_try_lock(&hki_control_lock)) {
     return; /* somebody else is at it, or the next slow event will be */
   }
-  bool again = expire_backends(thread) || HKI_LOAD(&hakmem_root.held_bytes) != 0;
-  HKI_STORE(&due, again ? hki_os.coarse() + PERIOD : UINT64_C(0));
+  HKI_STORE(&due, UINT64_C(0));
+  hki_range_move_on(thread);
   if (cache.inside != NULL && cache.ops.expire != NULL) {
     hki_self = cache.inside;
     hak_range *old = cache.ops.expire(cache.self);
@@ -254,6 +310,16 @@ static HKI_SLOW void expire(struct hki_thread *thread)
     hki_self = reclaim.inside;
     reclaim.ops.expire(reclaim.self);
     hki_self = thread;
+  }
+  bool more = HKI_LOAD(&hakmem_root.held_bytes) != 0;
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    hki_enter(backend);
+    more = backend->ops.expire(backend->self) || more;
+    hki_leave(thread);
+  }
+  if (more) {
+    hki_range_watch();
   }
   hki_unlock(&hki_control_lock);
 }
@@ -269,6 +335,7 @@ void hki_range_tick(struct hki_thread *thread)
 HKI_COLD size_t hki_range_drain(struct hki_thread *thread)
 {
   size_t before = HKI_LOAD(&hakmem_root.held_bytes);
+  hki_range_move_on(thread);
   if (cache.inside != NULL) {
     hki_self = cache.inside;
     hak_range *all = cache.ops.drain(cache.self);

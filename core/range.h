@@ -11,6 +11,13 @@
 /* A freed block that suits, from the cache; the caller owns it. NULL when there is none. */
 struct hki_span *hki_range_take(struct hki_thread *thread, const struct hki_backend *backend, const struct hki_want *want);
 
+/* The block that the thread freed last, when the request is for the same again; the caller owns it. NULL when it is not. */
+struct hki_span *hki_range_again(struct hki_thread *thread, const struct hki_want *want);
+
+/* Offers to the cache what each thread freed last; or the calling thread, which ends. [own record] */
+void hki_range_move_on(struct hki_thread *thread);
+void hki_range_leave(struct hki_thread *thread);
+
 /* Sends a block on its way that the caller has moved out of LIVE. */
 void hki_range_retire(struct hki_thread *thread, struct hki_span *span);
 

@@ -70,12 +70,14 @@ struct hki_magazine {
  * the next thread, its tallies stay. `front_end`, `direct_end` and the limits are gates: another thread, or `hakmem set`, may
  * store 0 into the first two at any moment, which sends the owner through its slow path once.
  */
+struct hki_span;
 struct hki_thread {
   uint64_t front_end;  /* requests below this size are looked up in the magazines; 0: gate closed */
   uint64_t direct_end; /* requests below this size go straight to `direct`; 0: gate closed */
   struct hki_backend *direct;
   struct hki_seat *direct_seat; /* the one of `direct` */
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
+  struct hki_span *last;        /* the large block freed last, on its way to the cache; NULL: none; taken by exchange */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES] __attribute__((aligned(64)));
   uint64_t front_bytes;         /* that the magazines may hold at their limits, beyond the shortest ones */

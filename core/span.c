@@ -15,23 +15,24 @@ enum { BATCH = 64 }; /* records made at a time */
 
 hak_lock hki_span_lock;
 static hak_range *idle;
+static struct hki_span *fresh, *fresh_end; /* records never used */
 
 struct hki_span *hki_span_get(void)
 {
   hki_lock(&hki_span_lock);
-  if (idle == NULL) {
-    struct hki_span *fresh = hki_meta_alloc(BATCH * sizeof *fresh, _Alignof(struct hki_span));
-    for (int i = 0; fresh != NULL && i < BATCH; i++) {
-      fresh[i].range.next = idle;
-      idle = &fresh[i].range;
+  struct hki_span *span = hki_span_of(idle);
+  if (span != NULL) {
+    idle = span->range.next;
+  } else {
+    if (fresh == fresh_end) {
+      fresh = hki_meta_alloc(BATCH * sizeof *fresh, _Alignof(struct hki_span));
+      fresh_end = fresh != NULL ? fresh + BATCH : NULL;
     }
-  }
-  hak_range *range = idle;
-  if (range != NULL) {
-    idle = range->next;
+    span = fresh;
+    fresh += fresh != NULL;
   }
   hki_unlock(&hki_span_lock);
-  return hki_span_of(range);
+  return span;
 }
 
 void hki_span_put(struct hki_span *span)

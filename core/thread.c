@@ -13,6 +13,7 @@
 #include "front.h"
 #include "lock.h"
 #include "meta.h"
+#include "range.h"
 #include "route.h"
 
 struct hki_thread hki_thread_none = {.inside = "a thread without a record"};
@@ -66,6 +67,7 @@ static void thread_exit(void *value)
   struct hki_thread *thread = value;
   int saved = errno;
   hki_front_close(thread);
+  hki_range_leave(thread);
   HKI_STORE(&thread->front_end, UINT64_C(0));
   HKI_STORE(&thread->direct_end, UINT64_C(0));
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {

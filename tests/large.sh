@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # large.sh - large blocks of 8 threads under caches, purges and strategies that change all the time: patterns, zeroes, the cap, and
-# that everything goes back; also where address space is short. `large.sh STEPS` for more than a short run.
+# that everything goes back; also where address space is short. Then the block that a thread freed last, and what a queue of blocks
+# of many sizes touches anew. `large.sh STEPS` for more than a short run.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 STEPS=${1:-400}
@@ -37,5 +38,34 @@ value() { sed -n "s/^$1 \([0-9]*\).*/\1/p" <<<"$report"; }
 is "no impossible trial" "$(value policy.flip.bad_trials)" 0
 for key in policy.flip.trials policy.flip.hits policy.flip.faults policy.flip.released cache.bigcache.hits reclaim.batch.purged; do
   if [ "$(value "$key")" -gt 0 ]; then ok "$key counts"; else fail "$key counts" "$(value "$key")" "more than 0"; fi
+done
+
+# The block that a thread freed last.
+build last "$TESTS/last.c"
+default=$TOP_SRCDIR/etc/hakmem.ini
+collect "last block" 60 under "$default" "" "$WORK/last"
+collect "last block, no cache" 60 under "$default" "core.cache=none;core.reclaim=none" "$WORK/last" none
+collect "last block, cap" 60 under "$default" "core.cap=0" "$WORK/last" none
+build scenario "$TOP_SRCDIR/bench/scenario.c"
+report=$(under "$default" "stats.exit=text" "$WORK/scenario" vm -t first -n 100 2>&1)
+hits=$(value cache.bigcache.hits)
+if [ "$hits" -ge 990 ] && [ "$hits" -lt 1000 ]; then ok "what needs no cache are hits"; else
+  fail "what needs no cache are hits" "$hits" "one for each of 1000 requests but the first few"
+fi
+
+# A queue: pages that reclaim releases serve again. Without it they go back at once, and are touched anew.
+queue() { # SETTINGS: page faults
+  under "$default" "$1" "$WORK/scenario" streaming | sed -n 's/.*"faults": \([0-9]*\).*/\1/p'
+}
+kept=$(queue "stats.exit=text;stats.file=$WORK/queue")
+report=$(<"$WORK/queue")
+for key in reclaim.batch.batches reclaim.batch.ranges reclaim.batch.released; do
+  if [ "$(value "$key")" -gt 100 ]; then ok "queue: $key counts"; else fail "queue: $key counts" "$(value "$key")" "more than 100"; fi
+done
+for settings in core.reclaim=none backend.hugepage.keep=0; do
+  faults=$(queue "$settings")
+  if [ $((kept * 3 / 2)) -lt "$faults" ]; then ok "queue: $settings costs faults"; else
+    fail "queue: $settings costs faults" "$faults" "many more than $kept"
+  fi
 done
 finish

@@ -230,6 +230,22 @@ START_TEST(a_freed_block_comes_back)
 }
 END_TEST
 
+START_TEST(what_was_reused_without_asking_counts)
+{
+  new_cache(GIB);
+  hak_range *range = range_of(2 * MIB);
+  ops->reused(self, range, 41);
+  keep(range);
+  ck_assert_ptr_eq(take(2 * MIB), range);
+  ck_assert_uint_eq(count("hits"), 42);
+  ck_assert_uint_eq(count("misses"), 0);
+  ck_assert_uint_eq(count("top1_hits"), 0); /* as of lately */
+  balance();
+  ck_assert_uint_eq(count("top1_hits"), 42);
+  free(range);
+}
+END_TEST
+
 static bool fits(hak_range *range, size_t size, size_t align, uint32_t backend)
 {
   keep(range);
@@ -1168,6 +1184,7 @@ END_TEST
 int main(void)
 {
   const TTest *const once[] = {a_freed_block_comes_back,
+                               what_was_reused_without_asking_counts,
                                what_suits,
                                odd_rounding,
                                a_request_of_the_same_size_always_hits,

@@ -1025,6 +1025,114 @@ START_TEST(leads_are_bounded)
 }
 END_TEST
 
+/* ---- pages that stay ------------------------------------------------------------------------------------------------- */
+
+#define H EXTENT_HUGE
+#define SECOND UINT64_C(1000000000)
+
+/* A pool that keeps pages for a second, with eight filled blocks of a huge page in a row. */
+static struct extent_pool *new_pool_that_keeps(char **base)
+{
+  reset_host();
+  clock_time = 10 * SECOND;
+  const struct extent_setup setup = {.arena = GIB, .unit = H, .keep = SECOND};
+  struct extent_pool *pool = extent_start(&host, &setup);
+  ck_assert_ptr_nonnull(pool);
+  for (unsigned i = 0; i < 8; i++) {
+    char *block = take(pool, H);
+    *base = i == 0 ? block : *base;
+    ck_assert_ptr_eq(block, *base + i * H);
+    fill(block, H, i);
+  }
+  return pool;
+}
+
+/* Frees those of the eight blocks whose bit is set. */
+static void release_some(struct extent_pool *pool, char *base, unsigned which)
+{
+  for (unsigned i = 0; i < 8; i++) {
+    if ((which >> i & 1) != 0) {
+      const hak_range range = {.base = base + i * H, .capacity = H};
+      extent_free_many(pool, &range, &simple);
+    }
+  }
+}
+
+START_TEST(pages_stay_for_the_next_blocks)
+{
+  char *base;
+  struct extent_pool *pool = new_pool_that_keeps(&base);
+  release_some(pool, base, 0x3c);
+  ck_assert_uint_eq(calls[MADVISE], 0);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 4 * H);
+  hak_block block = extent_alloc(pool, 3 * H, G); /* of another size: neighbours have joined */
+  ck_assert_ptr_eq(block.base, base + 2 * H);
+  ck_assert_uint_eq(hak_block_flags(block), 0);
+  ck_assert(filled(base + 2 * H, H, 2));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], H);
+  ck_assert_uint_eq(calls[MADVISE], 0);
+  ck_assert_uint_eq(extent_trim(pool), H);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  extent_free(pool, block.base, 3 * H); /* not released by a reclaim plugin */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert(zero(base + 2 * H, 3 * H));
+}
+END_TEST
+
+START_TEST(kept_pages_do_not_raise_the_peak)
+{
+  char *base;
+  struct extent_pool *pool = new_pool_that_keeps(&base);
+  release_some(pool, base, 0x55);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 4 * H);         /* with four blocks, as much as there was */
+  take(pool, 2 * H);                                           /* there is no such gap */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 2 * H);         /* with six */
+  ck_assert(filled(base, H, 0) && filled(base + 2 * H, H, 2)); /* the lowest stay: they are the next */
+  ck_assert(zero(base + 4 * H, H) && zero(base + 6 * H, H));
+  ck_assert(filled(base + H, H, 1) && filled(base + 7 * H, H, 7));
+  ck_assert_uint_eq(hak_block_flags(extent_alloc(pool, H, G)), 0);
+}
+END_TEST
+
+START_TEST(kept_pages_go_when_the_peak_is_past)
+{
+  char *base;
+  struct extent_pool *pool = new_pool_that_keeps(&base);
+  release_some(pool, base, 0xf0);
+  ck_assert(extent_expire(pool));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 4 * H);
+  clock_time += SECOND; /* the period with the peak is the one before */
+  ck_assert(extent_expire(pool));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 4 * H);
+  clock_time += SECOND; /* nothing came in all of this one */
+  ck_assert(!extent_expire(pool));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  ck_assert(zero(base + 4 * H, 4 * H));
+  ck_assert(filled(base, H, 0) && filled(base + 3 * H, H, 3));
+  ck_assert_uint_eq(calls[MADVISE], 1); /* neighbours together */
+}
+END_TEST
+
+START_TEST(kept_pages_that_the_system_keeps)
+{
+  char *base;
+  struct extent_pool *pool = new_pool_that_keeps(&base);
+  release_some(pool, base, 0xf0);
+  fail_kinds = MADVISE;
+  fail_countdown = 0;
+  fail_once = false;
+  clock_time += SECOND;
+  (void)extent_expire(pool);
+  clock_time += SECOND;
+  ck_assert(!extent_expire(pool)); /* and does not try for ever */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 4 * H);
+  fail_kinds = NOTHING;
+  clock_time += SECOND;
+  ck_assert(!extent_expire(pool));
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+}
+END_TEST
+
 int main(void)
 {
   const TTest *const once[] = {first_fit,
@@ -1047,6 +1155,10 @@ int main(void)
                                first_granule_behind_a_lead_has_small_pages,
                                blocks_with_leads_keep_their_bytes,
                                leads_are_bounded,
+                               pages_stay_for_the_next_blocks,
+                               kept_pages_do_not_raise_the_peak,
+                               kept_pages_go_when_the_peak_is_past,
+                               kept_pages_that_the_system_keeps,
                                limited_address_space,
                                refused_commit,
                                any_kind_of_call_may_keep_failing,

@@ -175,7 +175,8 @@ typedef struct hak_pages {
 /*
  * How pages are given back. A reclaim plugin hands one to host->release; the backends call it with the spans they no longer
  * need, from low addresses to high, with no lock held. `spans` are struct iovec, at most HAK_PURGE_SPANS. Bit i of the result
- * says that the system kept the pages of span i; those of all others read as zero from now on. The errno is kept.
+ * says that the system kept the pages of span i; those of all others read as zero from now on. The errno is kept. It stays valid
+ * for ever: a backend that keeps pages calls it later, from any callback.
  */
 typedef struct hak_purger {
   uint64_t (*purge)(const struct hak_purger *purger, const struct iovec *spans, uint32_t count);
@@ -237,6 +238,9 @@ typedef struct hak_host {
 
   /* [any] For class backends. Ends the process with a message: the program freed what was free already, or never an object. */
   void (*misuse)(const struct hak_host *host, const void *object);
+
+  /* [load] For page backends: the first block will be there. The core makes ready what it will write down of it. */
+  void (*expect)(const struct hak_host *host, const void *base);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */
@@ -397,13 +401,16 @@ typedef struct hak_backend_ops {
 
   /*
    * [any] Page, optional. Takes back a chain of whole blocks and gives their pages back through `purger`, as many at a time as
-   * it can. The descriptions stay the caller's, who reads `next` again afterwards. Cannot fail. Without it, `free` is called
-   * for each.
+   * it can; or keeps some for blocks to come, if it has `expire`: the purger serves for those later. The descriptions stay the
+   * caller's, who reads `next` again afterwards. Cannot fail. Without it, `free` is called for each.
    */
   void (*free_many)(void *self, void **slot, const hak_range *chain, const hak_purger *purger);
 
-  /* [slow] Optional. Called every now and then, at slow events of the program's threads: gives back what is unused for too long. */
-  void (*expire)(void *self);
+  /*
+   * [slow] Optional. Called every now and then after `free_many` or the registration of a span, at slow events of the program's
+   * threads: gives back what has been kept for too long. True: ask again.
+   */
+  bool (*expire)(void *self);
 
   /*
    * Class, optional. 1: `flush` shows all objects to host->span_tags, where misuse is found, unless host->hardened is 0; so the core
@@ -454,6 +461,12 @@ typedef struct hak_cache_ops {
   void (*fork_prepare)(void *self);
   void (*fork_parent)(void *self);
   void (*fork_child)(void *self);
+
+  /*
+   * [any] Optional. A thread that asks for the same again gets the block that it has just freed: the core asks the cache only when
+   * something else happens. Before such a range is offered, the cache learns here how often that was: so many hits.
+   */
+  void (*reused)(void *self, const hak_range *range, uint64_t times);
 } hak_cache_ops;
 
 /* ---- reclaim --------------------------------------------------------------------------------------------------------- */

@@ -12,222 +12,35 @@
  *
  * pool->lock guards the arenas, their bitmaps and their order. Address space is reserved and made writable under it, and
  * given back without it: granules whose pages are being released stay taken until the kernel has answered, so that nobody
- * gets them in between. space.c maps and unmaps; its lock is taken last.
+ * gets them in between. What is done to one arena is in arena.c. space.c maps and unmaps; its lock is taken last.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "bits.h"
-#include "extent.h"
-#include "space.h"
+#include "arena.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 enum {
-  HUGE_GRANULES = 32, /* granules in a huge page; arenas and their writable parts are whole multiples */
-  ORDERS = 21,        /* powers of two up to the granules of the largest arena */
-  HORIZON = 4096,     /* granules to each side that are searched for the length of a free run */
-  ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
-  ARENA_STEP = 16,    /* an arena that cannot be reserved is tried again so many times smaller */
-  LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
-  LEADS = 8192,       /* no more than so many leads, for the same reason as with moves */
-  MOVES_LIVE = 1024   /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
+  ARENA_DIVISOR = 4, /* a larger part of an arena than this becomes a mapping of its own */
+  LIMIT_SHARE = 64,  /* of a limited address space, one arena takes this fraction */
+  GAPS = 32,         /* of the peak, this part more may be dirty or taken */
+  LEADS = 8192,      /* no more than so many leads, for the same reason as with moves */
+  MOVES_LIVE = 1024  /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
 };
 
 #define ARENA_MIN ((size_t)4 << 20)
 #define MOVE_MIN ((size_t)256 << 10) /* below, copying costs little more than the system calls of a move */
 #define SIZE_LIMIT (SIZE_MAX / 8)    /* keeps sums of a size, an alignment and their rounding from overflowing */
 
-static_assert(EXTENT_HUGE == HUGE_GRANULES * HAK_GRANULE, "huge pages are whole granules");
-
-/* A stretch of address space. Records are never freed: those of unmapped arenas serve again. */
-struct arena {
-  char *base;            /* a multiple of EXTENT_HUGE */
-  size_t granules;       /* a multiple of HUGE_GRANULES */
-  size_t room;           /* granules that the bitmaps are large enough for */
-  size_t taken;          /* bits set in `used` */
-  size_t top;            /* no granule from here on is open */
-  size_t leads;          /* closed leads: each splits a kernel mapping */
-  size_t lowest[ORDERS]; /* no free run of 1 << order granules or more starts below; what makes first fit fast */
-  uint64_t *open;        /* writable granules */
-  uint64_t *used;        /* granules that are in a block, or being released */
-  uint64_t *led;         /* first granules of blocks with a lead */
-  uint64_t *dirty;       /* free granules whose pages the system has not got back: they do not read as zero */
-  struct arena *next;    /* in pool->unused */
-};
-
-struct extent_pool {
-  hak_purger purger; /* for blocks that come back one at a time; the first member, by which it finds the pool; constant */
-  const hak_host *host;
-  hak_lock lock;
-  struct space space;    /* the address space around the arenas; has a lock of its own */
-  struct arena **arenas; /* in the order of their addresses */
-  size_t count, slots;   /* arenas, and how many the array has room for */
-  size_t empty;          /* arenas without a taken granule */
-  char *low;             /* no arena below has a free granule */
-  struct arena *unused;  /* records without an arena */
-  size_t arena_now;      /* bytes to reserve next; atomic for readers without the lock */
-  size_t arena_max;      /* bytes to reserve where nothing hinders it; constant */
-  size_t unit;           /* of releases, in granules; constant */
-  size_t lead;           /* granules of a lead; constant */
-  size_t leads;          /* of all arenas */
-  bool advise;           /* ask for transparent huge pages; constant */
-};
-
-static struct arena *arena_reserve(struct extent_pool *pool, size_t need);
-static void arena_detach(struct extent_pool *pool, struct arena *arena);
+static void note_use(struct extent_pool *pool);
+static void settle(struct extent_pool *pool);
 static bool drop_empty(struct extent_pool *pool);
 
-static void uncount(const struct extent_pool *pool, uint32_t counter, uint64_t amount)
-{
-  hak_count(pool->host, counter, 0 - amount);
-}
-
-/* ---- one arena, under pool->lock ------------------------------------------------------------------------------------- */
-
-static char *granule_address(const struct arena *arena, size_t granule)
-{
-  return arena->base + granule * HAK_GRANULE;
-}
-
-static size_t granule_index(const struct arena *arena, const char *address)
-{
-  return (size_t)(address - arena->base) / HAK_GRANULE;
-}
-
-static bool arena_free(const struct arena *arena, size_t first, size_t end)
-{
-  return bits_next(arena->used, first, end, true) == end;
-}
-
-/* The order of a run: the largest whose power of two is not longer. */
-static size_t order_of(size_t granules)
-{
-  size_t order = 63 - (size_t)__builtin_clzll(granules);
-  return order < ORDERS ? order : ORDERS - 1;
-}
-
-/* The lowest free run of `count` granules at a multiple of `align`; arena->granules when there is none. */
-static size_t arena_fit(struct arena *arena, size_t count, size_t align)
-{
-  size_t order = order_of(count);
-  size_t lowest = arena->granules;
-  size_t from = bits_next(arena->used, arena->lowest[order], arena->granules, false);
-  size_t first = arena->granules;
-  while (from < arena->granules) {
-    first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
-    size_t wanted = first + count;
-    size_t end = bits_next(arena->used, from, wanted < arena->granules ? wanted : arena->granules, true);
-    lowest = end - from >= (size_t)1 << order && from < lowest ? from : lowest;
-    if (end == wanted) {
-      break;
-    }
-    first = arena->granules;
-    from = bits_next(arena->used, end, arena->granules, false);
-  }
-  arena->lowest[order] = lowest;
-  return first;
-}
-
-/* Makes granules writable. False when the system refuses. */
-static bool open_range(struct extent_pool *pool, struct arena *arena, size_t first, size_t end)
-{
-  char *base = granule_address(arena, first);
-  if (hak_os_failed(pool->host->os->mprotect(base, (end - first) * HAK_GRANULE, PROT_READ | PROT_WRITE))) {
-    return false;
-  }
-  size_t before = bits_clear(arena->open, first, end);
-  bits_set(arena->open, first, end);
-  arena->top = end > arena->top ? end : arena->top;
-  hak_count(pool->host, EXTENT_MAPPED, (end - first - before) * HAK_GRANULE);
-  return true;
-}
-
-/*
- * Makes granules writable that belong to a block. Without a lead in front of it: whole huge pages, and some more at the top for the
- * next blocks, which saves system calls and keeps an arena at two kernel mappings.
- */
-static bool arena_open(struct extent_pool *pool, struct arena *arena, size_t first, size_t end, bool lead)
-{
-  size_t from = bits_next(arena->open, first, end, false);
-  if (from == end) {
-    return true;
-  }
-  if (lead) {
-    bool opened = open_range(pool, arena, first, end);
-    arena->leads += opened;
-    pool->leads += opened;
-    return opened;
-  }
-  from = from / HUGE_GRANULES * HUGE_GRANULES;
-  size_t to = round_up(end, HUGE_GRANULES);
-  size_t ahead = pool->lead == 0 && to > arena->top ? round_up(arena->top / 4, HUGE_GRANULES) : 0;
-  ahead = ahead > arena->granules - to ? arena->granules - to : ahead;
-  return open_range(pool, arena, from, to + ahead) || (ahead > 0 && open_range(pool, arena, from, to));
-}
-
-/* Takes free granules; returns how many of them do not read as zero. */
-static size_t arena_take(struct extent_pool *pool, struct arena *arena, size_t first, size_t end)
-{
-  pool->empty -= arena->taken == 0;
-  arena->taken += end - first;
-  bits_set(arena->used, first, end);
-  size_t dirty = bits_clear(arena->dirty, first, end);
-  uncount(pool, EXTENT_RETAINED, dirty * HAK_GRANULE);
-  return dirty;
-}
-
-/* Frees taken granules; `dirty` when the system has not got their pages back. */
-static void arena_put(struct extent_pool *pool, struct arena *arena, size_t first, size_t end, bool dirty)
-{
-  bits_clear(arena->used, first, end);
-  if (dirty) {
-    bits_set(arena->dirty, first, end);
-    hak_count(pool->host, EXTENT_RETAINED, (end - first) * HAK_GRANULE);
-  }
-  arena->taken -= end - first;
-  pool->empty += arena->taken == 0;
-  pool->low = arena->base < pool->low ? arena->base : pool->low;
-
-  /* The free run that this now is part of. Where it starts beyond the horizon, orders within the horizon know it already. */
-  size_t left = bits_back(arena->used, first > HORIZON ? first - HORIZON : 0, first);
-  size_t right = bits_next(arena->used, end, end + HORIZON < arena->granules ? end + HORIZON : arena->granules, true);
-  bool beyond = first - left == HORIZON || right - end == HORIZON;
-  size_t orders = order_of(beyond ? arena->granules : right - left) + 1;
-  for (size_t order = 0; order < orders; order++) {
-    size_t start = beyond && (size_t)1 << order > HORIZON ? 0 : left;
-    arena->lowest[order] = start < arena->lowest[order] ? start : arena->lowest[order];
-  }
-}
-
 /* ---- blocks ---------------------------------------------------------------------------------------------------------- */
-
-/* Index of the first arena that ends above `address`. Under pool->lock. */
-static size_t arena_above(const struct extent_pool *pool, const char *address)
-{
-  size_t from = 0, to = pool->count;
-  while (from < to) {
-    size_t middle = (from + to) / 2;
-    const struct arena *arena = pool->arenas[middle];
-    if (granule_address(arena, arena->granules) > address) {
-      to = middle;
-    } else {
-      from = middle + 1;
-    }
-  }
-  return from;
-}
-
-/* The arena around `address`, or NULL. Under pool->lock. */
-static struct arena *arena_of(const struct extent_pool *pool, const char *address)
-{
-  size_t i = arena_above(pool, address);
-  return i < pool->count && pool->arenas[i]->base <= address ? pool->arenas[i] : NULL;
-}
 
 /* A block of `count` granules, behind `lead` granules, from the lowest arena that has room, or from a new one. Under pool->lock. */
 static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count, size_t align)
@@ -266,6 +79,7 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
     return HAK_NO_BLOCK;
   }
   bool zeroed = arena_take(pool, found, first, first + all) == 0;
+  note_use(pool);
   if (lead != 0) {
     bits_set(found->led, first + lead, first + lead + 1);
   }
@@ -317,6 +131,7 @@ hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align)
   }
   hak_lock_acquire(pool->host, &pool->lock);
   hak_block block = arena_alloc(pool, 0, round_up(size, HAK_GRANULE) / HAK_GRANULE, align);
+  settle(pool);
   hak_lock_release(pool->host, &pool->lock);
   return block;
 }
@@ -330,6 +145,7 @@ hak_block extent_alloc_lead(struct extent_pool *pool, size_t size)
   hak_block block = HAK_NO_BLOCK;
   if (pool->leads < LEADS) {
     block = arena_alloc(pool, pool->lead, round_up(size, HAK_GRANULE) / HAK_GRANULE, EXTENT_HUGE);
+    settle(pool);
   }
   hak_lock_release(pool->host, &pool->lock);
   return block;
@@ -370,12 +186,12 @@ static uint64_t purge(struct extent_pool *pool, const hak_purger *purger, const 
  * Purges the spans that have been claimed. An arena that is empty now is unmapped when another one is empty. Uses up `spans`.
  * Called with pool->lock, which is dropped meanwhile.
  */
-static void give_back(struct extent_pool *pool, const hak_purger *purger, struct iovec *spans, uint32_t count)
+static uint64_t give_back(struct extent_pool *pool, const hak_purger *purger, struct iovec *spans, uint32_t count)
 {
   if (count == 0) {
-    return;
+    return 0;
   }
-  (void)purge(pool, purger, spans, count);
+  uint64_t kept = purge(pool, purger, spans, count);
   uint32_t surplus = 0;
   for (uint32_t i = 0; i < count; i++) {
     struct arena *arena = arena_of(pool, spans[i].iov_base);
@@ -385,13 +201,85 @@ static void give_back(struct extent_pool *pool, const hak_purger *purger, struct
     }
   }
   if (surplus == 0) {
-    return;
+    return kept;
   }
   hak_lock_release(pool->host, &pool->lock);
   for (uint32_t i = 0; i < surplus; i++) {
     space_unmap(&pool->space, spans[i].iov_base, spans[i].iov_len);
   }
   hak_lock_acquire(pool->host, &pool->lock);
+  return kept;
+}
+
+/* ---- keeping --------------------------------------------------------------------------------------------------------- */
+
+/* Starts a new period when this one is over. What nobody took a block from for a whole period keeps nothing. Under pool->lock. */
+static void turn(struct extent_pool *pool)
+{
+  uint64_t now = pool->host->os->coarse();
+  if (now - pool->since >= pool->keep) {
+    pool->since = now;
+    pool->peak_before = pool->busy ? pool->peak : 0;
+    pool->peak = pool->busy ? pool->taken : 0;
+    pool->busy = false;
+    pool->stuck = 0;
+  }
+}
+
+/* Notes that a block has been handed out. Under pool->lock. */
+static void note_use(struct extent_pool *pool)
+{
+  pool->busy = true;
+  pool->peak = pool->taken > pool->peak ? pool->taken : pool->peak;
+}
+
+/*
+ * How many dirty granules are too many: those that, with the taken ones, exceed what was taken at most in the last two periods.
+ * First fit leaves gaps, for which a part of that is allowed on top. Under pool->lock.
+ */
+static size_t surplus(const struct extent_pool *pool)
+{
+  size_t peak = pool->peak > pool->peak_before ? pool->peak : pool->peak_before;
+  size_t allowed = peak + peak / GAPS > pool->taken ? peak + peak / GAPS - pool->taken : 0;
+  size_t dirty = dirty_now(pool);
+  return dirty >= allowed + pool->unit && dirty >= pool->stuck + pool->unit ? dirty - allowed : 0;
+}
+
+/* Claims dirty units until so many granules are, from the highest on: first fit wants the lowest. Under pool->lock. */
+static uint32_t claim_dirty(struct extent_pool *pool, size_t granules, struct iovec spans[HAK_PURGE_SPANS])
+{
+  size_t unit = pool->unit, first = HAK_PURGE_SPANS; /* spans are filled from the end: they must rise */
+  for (size_t i = pool->count; i-- > 0 && granules > 0;) {
+    struct arena *arena = pool->arenas[i];
+    size_t at = arena->granules, below = 0; /* `below`: where the last span starts, in this arena */
+    while (granules > 0 && first > 0 && (at = bits_back(arena->dirty, 0, at)) > 0) {
+      at = (at - 1) / unit * unit;
+      if (!arena_free(arena, at, at + unit)) {
+        continue;
+      }
+      size_t dirty = arena_take(pool, arena, at, at + unit);
+      granules -= dirty < granules ? dirty : granules;
+      if (below != at + unit) {
+        spans[--first] = (struct iovec){NULL, 0};
+      }
+      below = at;
+      spans[first] = (struct iovec){granule_address(arena, at), spans[first].iov_len + unit * HAK_GRANULE};
+    }
+  }
+  memmove(spans, spans + first, (HAK_PURGE_SPANS - first) * sizeof *spans);
+  return HAK_PURGE_SPANS - (uint32_t)first;
+}
+
+/* Purges what is too much of the dirty granules. Called with pool->lock, which is dropped meanwhile. */
+static void settle(struct extent_pool *pool)
+{
+  for (size_t granules; pool->last_purger != NULL && (granules = surplus(pool)) > 0;) {
+    struct iovec spans[HAK_PURGE_SPANS];
+    uint32_t count = claim_dirty(pool, granules, spans);
+    if (count == 0 || give_back(pool, pool->last_purger, spans, count) != 0) {
+      pool->stuck = dirty_now(pool); /* what shares a unit with a live block, or the system does not take */
+    }
+  }
 }
 
 /*
@@ -433,7 +321,16 @@ static void own_free(struct extent_pool *pool, void *base, size_t capacity)
   space_unmap(&pool->space, base, capacity);
 }
 
-void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
+/* Frees the granules [first, end) of an arena's block, behind a lead from `lead` on, and keeps their pages. Under pool->lock. */
+static void keep(struct extent_pool *pool, struct arena *arena, size_t lead, size_t first, size_t end)
+{
+  if (lead < first) {
+    arena_put(pool, arena, lead, first, false);
+  }
+  arena_put(pool, arena, first, end, true);
+}
+
+static void free_chain(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger, bool keeps)
 {
   struct iovec spans[HAK_PURGE_SPANS];
   uint32_t count = 0;
@@ -448,7 +345,12 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
     }
     size_t first = granule_index(arena, range->base);
     size_t end = first + range->capacity / HAK_GRANULE;
-    first -= bits_clear(arena->led, first, first + 1) * pool->lead;
+    size_t lead = first - bits_clear(arena->led, first, first + 1) * pool->lead;
+    if (keeps) {
+      keep(pool, arena, lead, first, end);
+      continue;
+    }
+    first = lead;
     if (!claim(pool, arena, &first, &end)) {
       continue;
     }
@@ -460,19 +362,39 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
       continue;
     }
     if (count == HAK_PURGE_SPANS) {
-      give_back(pool, purger, spans, count);
+      (void)give_back(pool, purger, spans, count);
       count = 0;
     }
     spans[count++] = (struct iovec){base, bytes};
   }
-  give_back(pool, purger, spans, count);
+  (void)give_back(pool, purger, spans, count);
+  if (keeps) {
+    pool->last_purger = purger;
+    turn(pool);
+    settle(pool);
+  }
   hak_lock_release(pool->host, &pool->lock);
+}
+
+void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
+{
+  free_chain(pool, chain, purger, pool->keep != 0);
+}
+
+bool extent_expire(struct extent_pool *pool)
+{
+  hak_lock_acquire(pool->host, &pool->lock);
+  turn(pool);
+  settle(pool);
+  bool more = dirty_now(pool) > pool->stuck;
+  hak_lock_release(pool->host, &pool->lock);
+  return more;
 }
 
 void extent_free(struct extent_pool *pool, void *base, size_t capacity)
 {
   const hak_range range = {.base = base, .capacity = capacity};
-  extent_free_many(pool, &range, &pool->purger);
+  free_chain(pool, &range, &pool->purger, false);
 }
 
 /* ---- resizing -------------------------------------------------------------------------------------------------------- */
@@ -578,6 +500,8 @@ hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, s
   } else if (((uintptr_t)base % align == 0 || led) && new_end <= arena->granules && arena_free(arena, old_end, new_end) &&
              arena_open(pool, arena, old_end, new_end, led)) {
     block = hak_block_make(base, grown, arena_take(pool, arena, old_end, new_end) == 0 ? HAK_ZEROED : 0);
+    note_use(pool);
+    settle(pool);
   } else {
     move = !led && capacity >= MOVE_MIN && __atomic_load_n(&pool->host->counters[EXTENT_OWN], __ATOMIC_RELAXED) < MOVES_LIVE &&
            movable(pool, arena, base, capacity);
@@ -599,107 +523,7 @@ void extent_adopt(struct extent_pool *pool, size_t bytes)
   hak_count(pool->host, EXTENT_MAPPED, bytes);
   hak_count(pool->host, EXTENT_OWN, 1);
 }
-
-/* ---- arenas come and go ---------------------------------------------------------------------------------------------- */
-
-/* Makes room for one more arena in the array. Under pool->lock. */
-static bool arena_slot(struct extent_pool *pool)
-{
-  if (pool->count < pool->slots) {
-    return true;
-  }
-  size_t slots = pool->slots == 0 ? 64 : pool->slots * 2;
-  struct arena **arenas = pool->host->meta_alloc(pool->host, slots * sizeof(*arenas), sizeof(*arenas));
-  if (arenas == NULL) {
-    return false;
-  }
-  if (pool->count > 0) {
-    memcpy(arenas, pool->arenas, pool->count * sizeof(*arenas));
-  }
-  pool->arenas = arenas;
-  pool->slots = slots;
-  return true;
-}
-
-/* A record whose bitmaps have room for so many granules, all clear; NULL when there is no memory. Under pool->lock. */
-static struct arena *arena_record(struct extent_pool *pool, size_t granules)
-{
-  for (struct arena **link = &pool->unused; *link != NULL; link = &(*link)->next) {
-    struct arena *arena = *link;
-    if (arena->room >= granules) {
-      *link = arena->next;
-      return arena;
-    }
-  }
-  size_t words = round_up(granules, WORD) / WORD;
-  struct arena *arena = pool->host->meta_alloc(pool->host, sizeof(*arena) + MAPS * words * sizeof(uint64_t), 64);
-  if (arena != NULL) {
-    arena->room = words * WORD;
-    arena->open = (uint64_t *)(arena + 1);
-    arena->used = arena->open + 1;
-    arena->dirty = arena->used + 1;
-    arena->led = arena->dirty + 1;
-  }
-  return arena;
-}
-
-/* A new arena with room for at least `need` bytes, smaller than wished for where address space is scarce. Under pool->lock. */
-static struct arena *arena_reserve(struct extent_pool *pool, size_t need)
-{
-  space_retry(&pool->space);
-  need = round_up(need, EXTENT_HUGE);
-  size_t size = pool->arena_now > need ? pool->arena_now : need;
-  char *base = space_reserve(&pool->space, size, EXTENT_HUGE);
-  while (base == NULL && size > need) {
-    size = round_up(size / ARENA_STEP, EXTENT_HUGE);
-    size = size > need ? size : need;
-    base = space_reserve(&pool->space, size, EXTENT_HUGE);
-  }
-  if (base == NULL) {
-    return NULL;
-  }
-  struct arena *arena = arena_slot(pool) ? arena_record(pool, size / HAK_GRANULE) : NULL;
-  if (arena == NULL) {
-    space_unmap(&pool->space, base, size);
-    return NULL;
-  }
-  arena->base = base;
-  arena->granules = size / HAK_GRANULE;
-  arena->taken = 0;
-  arena->top = 0;
-  arena->leads = 0;
-  memset(arena->lowest, 0, sizeof arena->lowest);
-
-  size_t i = arena_above(pool, base);
-  memmove(&pool->arenas[i + 1], &pool->arenas[i], (pool->count - i) * sizeof(*pool->arenas));
-  pool->arenas[i] = arena;
-  pool->count++;
-  pool->empty++;
-  pool->low = base < pool->low ? base : pool->low;
-  size_t next = size < pool->arena_max / 2 ? size * 2 : pool->arena_max;
-  __atomic_store_n(&pool->arena_now, next, __ATOMIC_RELAXED);
-  hak_count(pool->host, EXTENT_RESERVED, size);
-  if (pool->advise) {
-    pool->host->os->madvise(base, size, MADV_HUGEPAGE);
-  }
-  return arena;
-}
-
-/* Takes an empty arena out of the pool; the caller unmaps it once the lock is released. Under pool->lock. */
-static void arena_detach(struct extent_pool *pool, struct arena *arena)
-{
-  size_t i = arena_above(pool, arena->base);
-  pool->count--;
-  pool->empty--;
-  memmove(&pool->arenas[i], &pool->arenas[i + 1], (pool->count - i) * sizeof(*pool->arenas));
-  uncount(pool, EXTENT_RETAINED, bits_clear(arena->dirty, 0, arena->granules) * HAK_GRANULE);
-  uncount(pool, EXTENT_MAPPED, bits_clear(arena->open, 0, arena->granules) * HAK_GRANULE);
-  pool->leads -= arena->leads;
-  uncount(pool, EXTENT_RESERVED, arena->granules * HAK_GRANULE);
-  hak_count(pool->host, EXTENT_RELEASES, 1);
-  arena->next = pool->unused;
-  pool->unused = arena;
-}
+/* ---- empty arenas, and what is left in others ------------------------------------------------------------------------- */
 
 /* Unmaps all empty arenas; false when there was none. Called without pool->lock. */
 static bool drop_empty(struct extent_pool *pool)
@@ -788,6 +612,8 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->unit = setup->unit / HAK_GRANULE;
   pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space */
   pool->advise = setup->advise;
+  pool->keep = setup->keep;
+  pool->since = host->os->coarse();
   return pool;
 }
 
@@ -796,7 +622,14 @@ void extent_warm(struct extent_pool *pool)
   hak_lock_acquire(pool->host, &pool->lock);
   struct arena *arena = arena_reserve(pool, 0); /* if it fails, the first request will try again */
   if (arena != NULL) {
-    (void)arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
+    char *first = granule_address(arena, pool->lead);
+    bool open = arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
+    if (open && (pool->lead != 0 || !pool->advise)) { /* no huge page */
+      *(volatile char *)first = 0;
+    }
+    if (pool->host->expect != NULL) {
+      pool->host->expect(pool->host, first);
+    }
   }
   hak_lock_release(pool->host, &pool->lock);
 }

@@ -41,7 +41,8 @@ struct extent_setup {
   size_t unit;  /* pages are released in whole units: HAK_GRANULE, or EXTENT_HUGE to keep huge pages whole */
   size_t
       lead; /* bytes that extent_alloc_lead leaves closed in front of a block: whole granules, less than EXTENT_HUGE; 0: no such blocks */
-  bool advise; /* ask for transparent huge pages */
+  bool advise;   /* ask for transparent huge pages */
+  uint64_t keep; /* ns; pages of freed blocks stay for the next ones while the peak of so long allows; 0: they go at once */
 };
 
 struct extent_pool;
@@ -63,7 +64,11 @@ hak_block extent_alloc(struct extent_pool *pool, size_t size, size_t align);
  */
 hak_block extent_alloc_lead(struct extent_pool *pool, size_t size);
 void extent_free(struct extent_pool *pool, void *base, size_t capacity);
+/* With setup.keep, pages stay at first, and `purger` is for later, too: it must stay valid. */
 void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger);
+
+/* [slow] Releases what has been kept for too long. True while there may be more. */
+bool extent_expire(struct extent_pool *pool);
 
 /* [any] As in hak_backend_ops; a block that grows ends up at a multiple of `align`. */
 hak_block extent_resize(struct extent_pool *pool, void *base, size_t capacity, size_t size, size_t align);

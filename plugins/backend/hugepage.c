@@ -27,6 +27,8 @@
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
+#define MILLISECOND UINT64_C(1000000)
+
 enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
 
 #define ALONE (EXTENT_HUGE / 2)          /* blocks from this size on may have a lead, or come from the reserved pool */
@@ -34,7 +36,7 @@ enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
-enum { HUGEPAGE_ARENA, HUGEPAGE_MODE, HUGEPAGE_OPTIONS };
+enum { HUGEPAGE_ARENA, HUGEPAGE_MODE, HUGEPAGE_KEEP, HUGEPAGE_OPTIONS };
 
 enum mode { MODE_AUTO, MODE_THP, MODE_HUGETLB };
 
@@ -53,6 +55,13 @@ static const hak_option hugepage_options[HUGEPAGE_OPTIONS] = {
                        .choices = hugepage_modes,
                        .help =
                            "auto: transparent where the system has them; thp: ask for them; hugetlb: from the reserved pool"},
+    [HUGEPAGE_KEEP] = {.key = "keep",
+                       .type = HAK_INT,
+                       .fallback = "1000",
+                       .min = "0",
+                       .max = "86400000",
+                       .help =
+                           "milliseconds that pages which reclaim releases stay for new blocks, below the peak; 0: none do"},
 };
 
 enum { HUGEPAGE_FALLBACKS = EXTENT_COUNTERS, HUGEPAGE_COUNTERS };
@@ -187,6 +196,12 @@ static size_t hugepage_trim(void *self)
   return extent_trim(huge->pool);
 }
 
+static bool hugepage_expire(void *self)
+{
+  struct hugepage *huge = self;
+  return extent_expire(huge->pool);
+}
+
 static void hugepage_fork_prepare(void *self)
 {
   struct hugepage *huge = self;
@@ -233,7 +248,11 @@ static int32_t hugepage_start(const hak_host *host, const hak_value *values, voi
     host->log(host, "mode = thp: transparent huge pages are switched off in the system; using plain pages");
   }
 
-  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .lead = LEAD, .advise = advise};
+  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size,
+                                     .unit = EXTENT_HUGE,
+                                     .lead = LEAD,
+                                     .advise = advise,
+                                     .keep = (uint64_t)values[HUGEPAGE_KEEP].integer * MILLISECOND};
   huge->pool = extent_start(host, &setup);
   if (huge->pool == NULL) {
     return HAK_NO_MEMORY;
@@ -256,6 +275,7 @@ static const hak_backend_ops hugepage_ops = {
     .fork_parent = hugepage_fork_parent,
     .fork_child = hugepage_fork_child,
     .free_many = hugepage_free_many,
+    .expire = hugepage_expire,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {

@@ -365,7 +365,7 @@ static void empty_depot(struct slab *slab, uint32_t cls)
 }
 
 /* What waits in depots that nobody went to since the last time goes back to its spans, and spans that were empty for long enough go. */
-static void slab_expire(void *self)
+static bool slab_expire(void *self)
 {
   struct slab *slab = self;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
@@ -376,6 +376,7 @@ static void slab_expire(void *self)
     }
   }
   span_pool_expire(slab->pool);
+  return true; /* there may be something to look at while there are spans */
 }
 
 static size_t slab_trim(void *self)

@@ -45,7 +45,7 @@ static const hak_option bigcache_options[BIG_OPTIONS] = {
     [BIG_LIMIT] = {.key = "limit",
                    .type = HAK_SIZE,
                    .flags = HAK_LIVE,
-                   .fallback = "256M",
+                   .fallback = "16M",
                    .min = "0",
                    .max = "1T",
                    .help = "never more bytes than this are kept"},
@@ -259,12 +259,12 @@ static struct site *site_of(struct bigcache *cache, const void *address)
  * Adds to a count of a site, if it has any. Two threads that do so at once may count once: the counts are there to compare
  * sites with, and every hit would pay for more.
  */
-static void count_for(struct bigcache *cache, const void *address, size_t member)
+static void count_for(struct bigcache *cache, const void *address, size_t member, uint64_t times)
 {
   struct site *site = site_of(cache, address);
   if (site != NULL) {
     uint64_t *counter = (uint64_t *)(void *)((char *)site + member);
-    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + times, __ATOMIC_RELAXED);
   }
 }
 
@@ -397,7 +397,7 @@ static void give_up(struct bigcache *cache, hak_range *range, uint32_t counter, 
   __atomic_fetch_sub(cache->cached, range->capacity, __ATOMIC_RELEASE);
   hak_count(cache->host, counter, 1);
   if (counter == BIG_EVICTIONS) {
-    count_for(cache, range->site, offsetof(struct site, evictions));
+    count_for(cache, range->site, offsetof(struct site, evictions), 1);
   }
   range->next = *chain;
   *chain = range;
@@ -549,7 +549,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
         __atomic_store_n(&cache->useful[cls], 1, __ATOMIC_RELAXED);
       }
       hak_count(cache->host, BIG_HITS, 1);
-      count_for(cache, need->site, offsetof(struct site, hits));
+      count_for(cache, need->site, offsetof(struct site, hits), 1);
       return range;
     }
   }
@@ -557,7 +557,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
   note_peak(cache, live); /* without the request, which may fail */
   (void)make_room(cache, 0, live_beside(live, need->size) + need->size, victims);
   hak_count(cache->host, BIG_MISSES, 1);
-  count_for(cache, need->site, offsetof(struct site, misses));
+  count_for(cache, need->site, offsetof(struct site, misses), 1);
   return NULL;
 }
 
@@ -585,6 +585,14 @@ static hak_range *bigcache_put(void *self, hak_range *range)
   (void)make_room(cache, 0, live, &chain); /* the limit may have been lowered */
   range->next = chain;
   return range;
+}
+
+static void bigcache_reused(void *self, const hak_range *range, uint64_t times)
+{
+  struct bigcache *cache = self;
+  hak_count(cache->host, BIG_KEPT, times);
+  hak_count(cache->host, BIG_HITS, times);
+  count_for(cache, range->site, offsetof(struct site, hits), times);
 }
 
 static hak_range *bigcache_expire(void *self)
@@ -694,6 +702,7 @@ static const hak_cache_ops bigcache_ops = {
     .fork_prepare = bigcache_fork_prepare,
     .fork_parent = bigcache_fork_parent,
     .fork_child = bigcache_fork_child,
+    .reused = bigcache_reused,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
