@@ -12,6 +12,7 @@
 #include "meta.h"
 #include "os.h"
 #include "range.h"
+#include "route.h"
 #include "settings.h"
 #include "span.h"
 #include "strategy.h"
@@ -114,6 +115,12 @@ static int32_t host_span_register(const struct hak_host *host, void *base, size_
   return hki_span_register(((const struct hki_host *)(const void *)host)->backend, base, bytes, cls);
 }
 
+static uint32_t host_arm_alike(const struct hak_host *host, uint32_t bin, uint32_t arm)
+{
+  (void)host;
+  return hki_route_alike(bin, arm);
+}
+
 static void host_span_unregister(const struct hak_host *host, void *base)
 {
   (void)host;
@@ -171,6 +178,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .span_register = host_span_register,
       .span_unregister = host_span_unregister,
       .release = plugin->kind == HAK_RECLAIM ? hki_range_release : NULL,
+      .arm_alike = policy ? host_arm_alike : NULL,
   };
   return host;
 }

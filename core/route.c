@@ -48,6 +48,39 @@ bool hki_route_in_force(uint32_t arm, size_t size, const void *site)
          (HKI_LOAD(&hakmem_root.share[row]) != 0 && HKI_LOAD(&hakmem_root.challenger[row]) == arm);
 }
 
+static bool same_switches(uint32_t a, uint32_t b)
+{
+  return hki_route.arm[a].cache == hki_route.arm[b].cache && hki_route.arm[a].reclaim == hki_route.arm[b].reclaim;
+}
+
+/* Whether `a` does with all sizes of a bin what `b` does: where it starts, and wherever one of the two changes its backend. */
+static bool alike(uint32_t bin, uint32_t a, uint32_t b)
+{
+  size_t first = (size_t)1 << bin;
+  const uint32_t arms[] = {a, b};
+  bool same = true, page = false;
+  for (uint32_t i = 0; i < 2; i++) {
+    const struct hki_arm *row = &hki_route.arm[arms[i]];
+    for (uint32_t j = 0; j < row->count; j++) {
+      size_t size = row->range[j].from > first ? row->range[j].from : first;
+      if (size < 2 * first) {
+        same = same && hki_route_backend(a, size) == hki_route_backend(b, size);
+        page = page || hki_route_backend(a, size)->granularity == HAK_PAGE;
+      }
+    }
+  }
+  return same && (!page || same_switches(a, b)); /* cache and reclaim have page blocks only */
+}
+
+uint32_t hki_route_alike(uint32_t bin, uint32_t arm)
+{
+  uint32_t first = 0;
+  while (first < arm && !alike(bin, first, arm)) {
+    first++;
+  }
+  return first;
+}
+
 static struct hki_backend *champion(size_t size, uint32_t *arm)
 {
   *arm = hakmem_root.champion[hki_route_row(size)];

@@ -68,6 +68,9 @@ extern long file_size; /* or -ENOENT */
 extern unsigned writes, lines;
 extern char last_line[256];
 
+/* Of each arm, the first one that does the same in the bin of ROW. */
+extern uint32_t alike[LEARN_ARMS];
+
 /* A simulation in which all arms cost 1. Fields and options may be changed before it starts. */
 struct sim *new_sim(uint32_t policy, uint64_t seed);
 int32_t try_start(struct sim *sim);

@@ -265,6 +265,32 @@ START_TEST(listed_arms_only)
 }
 END_TEST
 
+/* Of arms that do the same with a size only one plays for it, the baseline before others. */
+START_TEST(alike_arms_play_once)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_BASELINE].arm = 4;
+  alike[3] = alike[5] = 2;
+  alike[4] = alike[6] = 1;
+  for (uint32_t i = 0; i < ARMS; i++) {
+    sim->cost[i] = alike[i] == 2 ? 0.5 : 1;
+  }
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->champion[ROW], 2);
+  ck_assert_uint_gt(sim->standing[0].games, 0);
+  ck_assert_uint_gt(sim->standing[4].games, 0);
+  ck_assert_uint_eq(sim->standing[1].trials + sim->standing[3].trials + sim->standing[5].trials + sim->standing[6].trials, 0);
+  sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_SCOPE].choice = LEARN_GLOBAL; /* where other bins make a difference */
+  alike[2] = 1;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_gt(sim->standing[1].games, 0);
+  ck_assert_uint_gt(sim->standing[2].games, 0);
+}
+END_TEST
+
 START_TEST(scopes)
 {
   static const uint16_t rows[] = {20 * HAK_SITES, 20 * HAK_SITES + 1, 23 * HAK_SITES};
@@ -597,6 +623,7 @@ int main(int argc, char **argv)
                                 a_clock_that_stands_proves_nothing,
                                 standings_add_up,
                                 listed_arms_only,
+                                alike_arms_play_once,
                                 scopes,
                                 freeze,
                                 back_to_the_baseline,

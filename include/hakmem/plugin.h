@@ -233,6 +233,12 @@ typedef struct hak_host {
    * that a callback of the plugin could wait for; the plugin holds none of its own.
    */
   size_t (*release)(const struct hak_host *host, hak_range *chain, const hak_purger *purger);
+
+  /*
+   * [any] For policies. The first strategy that does with every size of a bin what `arm` does: between the two there is nothing
+   * to choose.
+   */
+  uint32_t (*arm_alike)(const struct hak_host *host, uint32_t bin, uint32_t arm);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */

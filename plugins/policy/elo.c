@@ -69,7 +69,7 @@ static void end_round(struct learn *learn, struct learn_contest *contest)
     arm->played = false;
     for (uint32_t j = 0; j < learn->arm_count; j++) {
       bool seeded = j == contest->champion || j == learn->baseline;
-      better += j != i && learn->enabled[j] && (seeded || above(&contest->arm[j], arm));
+      better += j != i && learn_plays(learn, contest, j) && (seeded || above(&contest->arm[j], arm));
     }
     bool seeded = i == contest->champion || i == learn->baseline;
     arm->out = better >= elo.survivors && !seeded;

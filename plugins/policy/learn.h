@@ -241,7 +241,8 @@ struct learn {
   struct learn_row *row;         /* [LEARN_ROWS] */
   struct learn_release *release; /* [LEARN_ROWS * arm_count] */
   bool enabled[LEARN_ARMS];      /* may be chosen */
-  uint32_t enabled_count;
+  bool *spare;                   /* [contest_count * arm_count] does the same as another one there, which plays for both */
+  bool contested;                /* some contest has more than one arm to choose from */
   uint32_t baseline;
   double epsilon, budget;
   double weight[LEARN_TERMS]; /* their sum is 1 */
@@ -306,6 +307,9 @@ void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 
 /* The part of the blocks that the challenger gets until the next decision, of 65536. */
 uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest);
+
+/* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */
+bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* Whether the arm may be made challenger. */
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);

@@ -124,9 +124,14 @@ uint32_t learn_first_row(enum learn_scope scope, uint32_t contest)
   return contest * learn_row_count(scope);
 }
 
+bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
+{
+  return learn->enabled[arm] && !learn->spare[(uint32_t)(contest - learn->contest) * learn->arm_count + arm];
+}
+
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
 {
-  return learn->enabled[arm] && arm != contest->champion && !contest->arm[arm].barred;
+  return learn_plays(learn, contest, arm) && arm != contest->champion && !contest->arm[arm].barred;
 }
 
 /* What one of its blocks costs more than the champion's, in champion's blocks. What the match shows is newer than all else. */
