@@ -7,10 +7,13 @@
 #include "settings.h"
 #include "site.h"
 #include "thread.h"
+#include "trial.h"
 
 struct hki_route hki_route;
 
 static uint32_t draws[HAK_ROWS]; /* of rows that have a contest; atomic */
+static uint16_t purse[HAK_ROWS]; /* the row whose `left` counts for this one; atomic */
+static int32_t left[HAK_ROWS];   /* blocks that challengers may still have before the next decision; atomic */
 
 /* Mixes all bits of a number: the finaliser of Austin Appleby's MurmurHash3. */
 static uint32_t mix(uint32_t x)
@@ -27,6 +30,13 @@ static bool draw(uint32_t row, uint32_t share)
   return (mix(mix(HKI_LOAD(&hakmem_root.seed) + row) + number) & 0xffffU) < share;
 }
 
+/* Of the blocks that have drawn the challenger only those get it that can be measured: another one would cost and teach nothing. */
+static bool challenges(uint32_t row, uint32_t share)
+{
+  int32_t *most = &left[HKI_LOAD(&purse[row])];
+  return draw(row, share) && HKI_LOAD(most) > 0 && hki_trial_turn() && __atomic_fetch_sub(most, 1, __ATOMIC_RELAXED) > 0;
+}
+
 HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
 {
   uint32_t row = hki_route_row(want->size);
@@ -34,7 +44,7 @@ HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
   if (want->size > HAK_CLASS_MAX && hki_epoch_learns()) {
     row += hki_site_count(want->site, &want->number);
     uint32_t share = HKI_LOAD(&hakmem_root.share[row]);
-    want->is_challenger = share != 0 && draw(row, share);
+    want->is_challenger = share != 0 && challenges(row, share);
   }
   want->row = row;
   want->arm = HKI_LOAD(want->is_challenger ? &hakmem_root.challenger[row] : &hakmem_root.champion[row]);
@@ -155,6 +165,8 @@ void hki_route_publish(const struct hki_tables *tables)
       HKI_STORE(&hakmem_root.champion[row], tables->champion[row]);
     }
     HKI_STORE(&hakmem_root.challenger[row], tables->challenger[row]);
+    HKI_STORE(&purse[row], tables->purse[row]);
+    HKI_STORE(&left[row], (int32_t)tables->most[row]);
     HKI_STORE(&hakmem_root.share[row], tables->share[row]);
   }
   struct hki_backend *direct;

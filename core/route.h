@@ -69,6 +69,8 @@ struct hki_tables {
   uint8_t challenger[HAK_ROWS];
   uint16_t share[HAK_ROWS];
   uint8_t reason[HAK_ROWS];
+  uint16_t purse[HAK_ROWS];
+  uint16_t most[HAK_ROWS];
   uint32_t seed;
 };
 

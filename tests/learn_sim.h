@@ -21,7 +21,7 @@ enum { EPSILON, ELO, POLICIES, SEEDS = 20, ARMS = 12, EPOCH = 1024, TRIALS_MOST 
 /* ---- learn_sim.c ----------------------------------------------------------------------------------------------------- */
 
 struct block {
-  bool live, measured;
+  bool live, measured, tried;
   hak_trial trial;
 };
 
@@ -45,11 +45,11 @@ struct sim {
   uint64_t random;
 
   uint8_t champion[HAK_ROWS], challenger[HAK_ROWS], reason[HAK_ROWS];
-  uint16_t share[HAK_ROWS];
+  uint16_t share[HAK_ROWS], purse[HAK_ROWS], most[HAK_ROWS];
   hak_standing standing[LEARN_ARMS];
   hak_choice choice;
   hak_trial trials[TRIALS_MOST];
-  uint32_t trial_count;
+  uint32_t trial_count, try_count; /* finished; of them, of challengers */
   hak_cell cells[HAK_ROWS][LEARN_ARMS];
   struct block ring[LIVE_MOST];
   uint64_t epoch, blocks, asked, now, faults;

@@ -73,7 +73,8 @@ END_TEST
 /* What the counter calls loss is what challengers have cost. */
 START_TEST(loss_is_what_it_cost)
 {
-  for (uint64_t seed = 1; seed <= 5; seed++) {
+  double counted = 0, over = 0;
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
     struct sim *sim = new_sim((uint32_t)_i, seed);
     for (uint32_t i = 1; i < ARMS; i++) {
       sim->cost[i] = 1 + 0.3 * i;
@@ -81,10 +82,13 @@ START_TEST(loss_is_what_it_cost)
     sim->cost[5] = 20;
     start(sim);
     run(sim, 20000);
-    ck_assert_double_eq_tol((double)counters[LEARN_LOSS] / 1000, sim->over, 0.2 * sim->over);
-    ck_assert_double_le(sim->over, 0.02 * 20000);
+    counted += (double)counters[LEARN_LOSS] / 1000;
+    over += sim->over;
+    ck_assert_double_le(sim->over, 0.013 * 20000);
     ck_assert_uint_gt(sim->tries, 20);
   }
+  ck_assert_double_eq_tol(counted, over, 0.1 * over);
+  ck_assert_double_le(over, 0.01 * 20000 * SEEDS);
 }
 END_TEST
 
@@ -119,7 +123,7 @@ START_TEST(unknown_arms_have_few_blocks_out)
   ck_assert_uint_gt(counters[LEARN_TRIALS], before);
   uint64_t tries = sim->tries;
   run(sim, 7500);
-  ck_assert_uint_le(sim->tries - tries, 150);
+  ck_assert_uint_le(sim->tries - tries, 200);
 }
 END_TEST
 

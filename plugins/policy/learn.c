@@ -163,19 +163,26 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
       choice->reason[i] = contest->reason;
     }
   }
+  uint16_t share = (uint16_t)(learn->epsilon * 65536);
   choice->trials = learning ? TRIALS_MANY : 0;
+  choice->tries = 0;
   choice->seed = learn->seed + (uint32_t)learn->decisions; /* the draws of one table must not be those of the one before */
   for (uint32_t i = 0; i < learn->contest_count && learning; i++) {
     const struct learn_contest *contest = &learn->contest[i];
-    uint16_t part = learn_share(learn, contest);
+    uint32_t blocks = learn_blocks(learn, contest);
     uint32_t first = LEARN_FIRST_BIN * HAK_SITES + learn_first_row(learn->scope, i);
     uint32_t end = first + learn_row_count(learn->scope);
-    if (part > 0 && contest->arm[contest->challenger].match.n < NEW) {
+    if (blocks > 0 && contest->arm[contest->challenger].match.n < NEW) {
       choice->trials = TRIALS_FEW;
     }
-    for (uint32_t row = first; row < end && row < choice->row_count && part > 0; row++) {
+    if (blocks > 0 && blocks < TRIALS_FEW && (choice->tries == 0 || blocks < choice->tries)) {
+      choice->tries = blocks;
+    }
+    for (uint32_t row = first; row < end && row < choice->row_count && blocks > 0; row++) {
       choice->challenger[row] = contest->challenger;
-      choice->share[row] = part;
+      choice->share[row] = share;
+      choice->purse[row] = (uint16_t)first;
+      choice->most[row] = (uint16_t)blocks;
     }
   }
 }

@@ -182,13 +182,13 @@ struct learn_contest {
   struct learn_arm *arm;      /* [arm_count] */
   uint64_t blocks;            /* since the start */
   uint64_t fresh_blocks;      /* in this sample */
-  double pace;                /* blocks from one decision to the next, the largest of late */
   struct learn_moments cost;  /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
   struct learn_moments level; /* of their logarithms, since the champion or the phase began */
   double window;              /* sum of the last logarithms, at most WINDOW of them */
   uint32_t window_count;      /* how many */
   int32_t alarm;              /* the last full window was above (1) or below (-1) the level */
   double credit;              /* what exploring may still lose, in champion's blocks */
+  double loan;                /* of it, what is to be paid back */
   uint64_t turn_blocks;       /* `blocks` when the turn began */
   uint32_t turns;             /* since the phase began */
   uint8_t champion;
@@ -305,14 +305,17 @@ void learn_decide(struct learn *learn, struct learn_contest *contest);
 /* The baseline becomes champion because of too many faults; the champion that was must wait for a new phase. */
 void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 
-/* The part of the blocks that the challenger gets until the next decision, of 65536. */
-uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest);
+/* How many blocks the challenger may get until the next decision. */
+uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest);
 
 /* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */
 bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* Whether the arm may be made challenger. */
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
+
+/* Whether it is one, and the budget allows for a block of it now. */
+bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* What one of its blocks costs more than the champion's, in champion's blocks, or 0. An unknown arm gets a guess. */
 double learn_extra(const struct learn_arm *arm);
@@ -326,6 +329,9 @@ double learn_variance(const struct learn_moments *moments);
 
 /* Takes note of what was released. `row` counts from LEARN_FIRST_BIN. */
 void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell);
+
+/* What the arm released in the row so far counts little from now on. */
+void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm);
 
 /* The cost of a trial of an arm in that row. False while the row is being calibrated, to which the trial then contributes. */
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost);

@@ -31,17 +31,19 @@ enum {
   KEEP = 8,              /* as so many trials counts, at most, what earlier matches and champions have shown */
   CLIP = 256,            /* champion's means; see above */
   PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
+  KNOWN = 1,             /* trial from which on an arm's cost is known; what is left from before a phase is less */
   WIN_TRIALS = 8,        /* least number for a win ... */
   LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
   WINDOW = 16,           /* trials; see phase_trial */
-  OUT_MIN = 3,           /* blocks that an unknown arm may have out */
+  OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
-  PACE_MIN = 64,         /* blocks from one decision to the next that a share allows for, at least */
+  BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
 #define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
+#define FEW 4.0           /* the noise itself is badly known from few trials: with this number of them, twice as many errors */
 #define BACK_NOISE 3.5    /* the same for the baseline */
 #define LOSS_NOISE 2.5    /* standard errors that it must be worse */
 #define DRAW_NOISE 1.5    /* within so many it is a draw */
@@ -50,10 +52,13 @@ enum {
 #define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
 #define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
-#define PACE_KEPT 0.75    /* of the pace, from one decision to the next */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
 
-/* Credit, in blocks of which the budget is a part: at the start; at most; kept for a new phase. */
+#define AIM 0.9        /* of the budget is used: what blocks have cost is an estimate */
+#define PAY_BACK 0.25  /* of what the budget gives goes to a loan */
+#define JUMP_MOST 12.0 /* logarithms by which a new phase is dearer or cheaper, at most */
+
+/* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
 #define CREDIT_START 3200
 #define CREDIT_MOST 6400
 #define CREDIT_KEPT 1600
@@ -140,7 +145,7 @@ static double extra_cost(const struct learn_arm *arm)
   if (arm->match.n >= LOSS_TRIALS) {
     return arm->match.mean - 1;
   }
-  return arm->all.n > 0 ? arm->all.mean - 1 : UNKNOWN_EXTRA;
+  return arm->all.n >= KNOWN ? arm->all.mean - 1 : UNKNOWN_EXTRA;
 }
 
 double learn_extra(const struct learn_arm *arm)
@@ -193,7 +198,10 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
     learn_cost_forget(learn, first + i);
   }
-  contest->credit = smaller(contest->credit / exp(smaller(larger(contest->jump, -4), 4)), learn->budget * CREDIT_MOST);
+  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), loan = CREDIT_START * learn->budget;
+  contest->loan /= unit;
+  contest->credit = smaller(contest->credit / unit + larger(loan - contest->loan, 0), learn->budget * CREDIT_MOST);
+  contest->loan = larger(contest->loan, loan);
   contest->phase = false;
   contest->challenger = LEARN_NOBODY;
   memset(&contest->cost, 0, sizeof contest->cost);
@@ -235,6 +243,55 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   hak_count(learn->host, LEARN_REVERTS, reason == HAK_REASON_REVERT || reason == HAK_REASON_FAULTS);
 }
 
+/* ---- the budget ------------------------------------------------------------------------------------------------------ */
+
+/* What is left of the credit for an arm, beside what others have out and what is kept for a new phase. */
+static double credit_left(const struct learn *learn, const struct learn_contest *contest)
+{
+  double kept = CREDIT_KEPT * learn->budget, left = contest->credit;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    const struct learn_arm *other = &contest->arm[i];
+    left -= (other->live + other->unpaid) * learn_extra(other);
+    if (learn_candidate(learn, contest, i) && !other->tried) {
+      kept = 0;
+    }
+  }
+  return left - kept;
+}
+
+/*
+ * An arm that is dearer gets a block only when the credit has enough for it, or is half full: the dearest would never come again
+ * otherwise.
+ */
+static bool affordable(const struct learn *learn, const struct learn_arm *arm, double left)
+{
+  double extra = learn_extra(arm);
+  bool costs = extra > 0 || arm->all.n < LOSS_TRIALS;
+  return !costs || (left > 0 && left >= smaller(extra, CREDIT_MOST / 2 * learn->budget));
+}
+
+bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
+{
+  return learn_candidate(learn, contest, arm) && affordable(learn, &contest->arm[arm], credit_left(learn, contest));
+}
+
+uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest)
+{
+  if (contest->challenger == LEARN_NOBODY) {
+    return 0;
+  }
+  const struct learn_arm *arm = &contest->arm[contest->challenger];
+  double extra = learn_extra(arm), left = credit_left(learn, contest);
+  double blocks = OUT_MIN + OUT_EACH * arm->all.n - arm->live;
+  if (!affordable(learn, arm, left)) {
+    return 0;
+  }
+  if (extra > 0) {
+    blocks = smaller(blocks, larger(left / extra, 1));
+  }
+  return blocks >= 1 ? (uint32_t)smaller(blocks, BLOCKS_MOST) : 0;
+}
+
 /* ---- matches --------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -253,6 +310,7 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
     double gain = 1 - shown->mean;
     double need = contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
+    need *= 1 + FEW / contest->cost.n;
     if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
       return LEARN_WIN;
     }
@@ -264,7 +322,9 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
       return LEARN_DRAW;
     }
   }
-  bool interrupted = learn->rules->turn > 0 && arm->turn >= learn->rules->turn;
+  /* An arm that has become too dear lets others go first. */
+  bool interrupted = (learn->rules->turn > 0 && arm->turn >= learn->rules->turn) ||
+                     (arm->live + arm->unpaid <= 0 && !affordable(learn, arm, credit_left(learn, contest)));
   return interrupted || contest->blocks - contest->turn_blocks > PATIENCE ? LEARN_OVER : LEARN_OPEN;
 }
 
@@ -278,6 +338,7 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
   contest->challenger = LEARN_NOBODY;
   contest->turns++;
   if (result == LEARN_OVER) {
+    arm->played &= learn->rules->turn > 0; /* a match that was to be played to its end goes on */
     return;
   }
   arm->games++;
@@ -313,6 +374,10 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
     contest->arm[next].turn = 0;
     if (contest->arm[next].match.n <= 0) {
       fade(&contest->arm[next].all, KEEP);
+      uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
+      for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
+        learn_cost_release_anew(learn, first + i, next);
+      }
     }
     contest->challenger = next;
     contest->turn_blocks = contest->blocks;
@@ -350,32 +415,6 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
   if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM) {
     begin_turn(learn, contest);
   }
-}
-
-uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest)
-{
-  if (contest->challenger == LEARN_NOBODY) {
-    return 0;
-  }
-  const struct learn_arm *arm = &contest->arm[contest->challenger];
-  double extra = learn_extra(arm), kept = CREDIT_KEPT * learn->budget, left = contest->credit;
-  for (uint32_t i = 0; i < learn->arm_count; i++) {
-    const struct learn_arm *other = &contest->arm[i];
-    left -= (other->live + other->unpaid) * learn_extra(other);
-    if (learn_candidate(learn, contest, i) && !other->tried) {
-      kept = 0;
-    }
-  }
-  left -= kept;
-  double blocks = OUT_MIN + OUT_EACH * arm->all.n - arm->live;
-  if (extra > 0 || arm->all.n < LOSS_TRIALS) {
-    if (left <= 0) {
-      return 0;
-    }
-    blocks = smaller(blocks, larger(left / larger(extra, DBL_MIN), 1));
-  }
-  double part = smaller(blocks / larger(contest->pace, PACE_MIN), learn->epsilon) * 65536;
-  return part > 0 ? (uint16_t)part : 0;
 }
 
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
@@ -449,9 +488,10 @@ void learn_contest_blocks(struct learn *learn, struct learn_contest *contest)
 {
   double blocks = (double)contest->fresh_blocks;
   if (contest->fresh_blocks > 0) {
-    contest->pace = larger(blocks, contest->pace * PACE_KEPT);
+    double income = AIM * learn->budget * blocks, paid = smaller(income * PAY_BACK, contest->loan);
     contest->blocks += contest->fresh_blocks;
-    contest->credit = smaller(contest->credit + learn->budget * blocks, CREDIT_MOST * learn->budget);
+    contest->loan -= paid;
+    contest->credit = smaller(contest->credit + income - paid, CREDIT_MOST * learn->budget);
     learn->blocks += contest->fresh_blocks;
     contest->fresh_blocks = 0;
   }
@@ -472,8 +512,11 @@ void learn_contest_reset(const struct learn *learn, struct learn_contest *contes
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     arms[i].rating = learn->rules->first_rating;
   }
-  *contest = (struct learn_contest){
-      .arm = arms, .champion = (uint8_t)learn->baseline, .challenger = LEARN_NOBODY, .credit = CREDIT_START * learn->budget};
+  *contest = (struct learn_contest){.arm = arms,
+                                    .champion = (uint8_t)learn->baseline,
+                                    .challenger = LEARN_NOBODY,
+                                    .credit = CREDIT_START * learn->budget,
+                                    .loan = CREDIT_START * learn->budget};
 }
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,8 @@
  * the calibrating trials is left out, as it may have been interrupted.
  *
  * Pages are often released long after the free, many at a time, so their time is known for arm and row only. What it comes to
- * for each freed block is added to the time of every trial.
+ * for each freed block is added to the time of every trial. An arm that has only a few blocks now and then would remember it for too
+ * long: what was before a match counts little.
  */
 #include "learn.h"
 
@@ -29,10 +30,19 @@ enum {
   CALIBRATE = 16,      /* trials */
   FLOOR_NS = 400,      /* see above */
   RELEASE_FREES = 256, /* freed blocks after which the older half of what was released counts half */
+  RELEASE_KEEP = 4,    /* as so many counts what was released before a match or a phase */
   SHARE = 4            /* a scale is at least this part of what its term belongs to */
 };
 
 #define COST_MIN 0.001 /* a cost is positive: logarithms of it are taken, and other costs divided by it */
+
+static void fade(struct learn_release *release, double most)
+{
+  if (release->frees > most) {
+    release->ns *= most / release->frees;
+    release->frees = most;
+  }
+}
 
 void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell)
 {
@@ -40,15 +50,21 @@ void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell)
   release->frees += (double)cell->frees;
   release->ns += (double)cell->release_ns;
   if (release->frees > 2 * RELEASE_FREES) {
-    double keep = RELEASE_FREES / release->frees;
-    release->frees *= keep;
-    release->ns *= keep;
+    fade(release, RELEASE_FREES);
   }
+}
+
+void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm)
+{
+  fade(&learn->release[row * learn->arm_count + arm], RELEASE_KEEP);
 }
 
 void learn_cost_forget(struct learn *learn, uint32_t row)
 {
   memset(&learn->row[row], 0, sizeof learn->row[row]);
+  for (uint32_t arm = 0; arm < learn->arm_count; arm++) {
+    learn_cost_release_anew(learn, row, arm);
+  }
 }
 
 static double at_least(double value, double least)
