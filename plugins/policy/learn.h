@@ -65,7 +65,7 @@ extern const char *const learn_scopes[] __attribute__((visibility("hidden")));
                    .help = "one choice for everything, for each size bin, or for each bin and kind of call site"},             \
   [LEARN_EPSILON] = {.key = "epsilon",                                                                                         \
                      .type = HAK_FLOAT,                                                                                        \
-                     .fallback = "0.1",                                                                                        \
+                     .fallback = "0.25",                                                                                       \
                      .min = "0",                                                                                               \
                      .max = "0.5",                                                                                             \
                      .help = "largest part of the blocks that challengers get"},                                               \
@@ -171,6 +171,8 @@ struct learn_arm {
   uint64_t trials;            /* measured blocks */
   uint64_t games, wins, losses, draws;
   double rating; /* ELO */
+  bool cold;     /* its next trial is the first of a match */
+  bool guessed;  /* `all` is such a trial and nothing else */
   bool tried;    /* has had a turn since the phase began */
   bool lost;     /* has lost a match since the phase began */
   bool barred;   /* caused too many faults; until the phase ends */
@@ -187,8 +189,12 @@ struct learn_contest {
   double window;              /* sum of the last logarithms, at most WINDOW of them */
   uint32_t window_count;      /* how many */
   int32_t alarm;              /* the last full window was above (1) or below (-1) the level */
+  double wide;                /* sum of the full windows since it was last looked at, at most WINDOWS of them */
+  uint32_t wide_count;        /* how many */
   double credit;              /* what exploring may still lose, in champion's blocks */
   double loan;                /* of it, what is to be paid back */
+  double left;                /* of it for the next challenger */
+  bool saving;                /* it is needed for an arm that has waited long */
   uint64_t turn_blocks;       /* `blocks` when the turn began */
   uint32_t turns;             /* since the phase began */
   uint8_t champion;

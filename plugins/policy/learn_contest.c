@@ -36,9 +36,11 @@ enum {
   LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
   WINDOW = 16,           /* trials; see phase_trial */
+  WINDOWS = 4,           /* together they are a wide one */
   OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
+  LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
@@ -51,10 +53,14 @@ enum {
 #define NOISE_MIN 0.005   /* no mean is known better than this */
 #define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
 #define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
+#define WIDE_NOISE 4.0    /* the same for a wide window, */
+#define WIDE_LEAST 0.1    /* and its least difference: level and window overlap */
+#define PHASE_MOST 2.0    /* and at most such a multiple of the champion's cost */
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
 
 #define AIM 0.9        /* of the budget is used: what blocks have cost is an estimate */
+#define LOANS 3        /* so many at a time */
 #define PAY_BACK 0.25  /* of what the budget gives goes to a loan */
 #define JUMP_MOST 12.0 /* logarithms by which a new phase is dearer or cheaper, at most */
 
@@ -173,6 +179,8 @@ static void measure_again(struct learn_contest *contest)
   contest->window = 0;
   contest->window_count = 0;
   contest->alarm = 0;
+  contest->wide = 0;
+  contest->wide_count = 0;
 }
 
 /* What is known of the other arms counts little from now on. */
@@ -181,6 +189,7 @@ static void forget(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     struct learn_arm *arm = &contest->arm[i];
     fade(&arm->all, PHASE_WEIGHT);
+    arm->all.mean = smaller(arm->all.mean, PHASE_MOST);
     arm->match = (struct learn_moments){0, 0, 0};
     arm->tried = arm->lost = arm->barred = false;
   }
@@ -198,10 +207,11 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
     learn_cost_forget(learn, first + i);
   }
-  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), loan = CREDIT_START * learn->budget;
+  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), most = LOANS * CREDIT_START * learn->budget;
   contest->loan /= unit;
-  contest->credit = smaller(contest->credit / unit + larger(loan - contest->loan, 0), learn->budget * CREDIT_MOST);
-  contest->loan = larger(contest->loan, loan);
+  double loan = smaller(CREDIT_START * learn->budget, larger(most - contest->loan, 0));
+  contest->credit = smaller(contest->credit / unit + loan, learn->budget * CREDIT_MOST);
+  contest->loan += loan;
   contest->phase = false;
   contest->challenger = LEARN_NOBODY;
   memset(&contest->cost, 0, sizeof contest->cost);
@@ -272,7 +282,21 @@ static bool affordable(const struct learn *learn, const struct learn_arm *arm, d
 
 bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
 {
-  return learn_candidate(learn, contest, arm) && affordable(learn, &contest->arm[arm], credit_left(learn, contest));
+  const struct learn_arm *own = &contest->arm[arm];
+  bool free = learn_extra(own) <= 0 || contest->blocks - own->last > LONG_WAIT;
+  return learn_candidate(learn, contest, arm) && affordable(learn, own, contest->left) && (free || !contest->saving);
+}
+
+/* What a challenger may cost. While an arm that is dearer has waited long, others that cost something must not take it away. */
+static void save_up(const struct learn *learn, struct learn_contest *contest)
+{
+  contest->left = credit_left(learn, contest);
+  contest->saving = false;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    const struct learn_arm *arm = &contest->arm[i];
+    bool waits = learn_candidate(learn, contest, i) && contest->blocks - arm->last > LONG_WAIT;
+    contest->saving |= waits && !affordable(learn, arm, contest->left);
+  }
 }
 
 uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest)
@@ -374,6 +398,7 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
     contest->arm[next].turn = 0;
     if (contest->arm[next].match.n <= 0) {
       fade(&contest->arm[next].all, KEEP);
+      contest->arm[next].cold = true;
       uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
       for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
         learn_cost_release_anew(learn, first + i, next);
@@ -413,11 +438,25 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
     }
   }
   if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM) {
+    save_up(learn, contest);
     begin_turn(learn, contest);
   }
 }
 
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
+
+/* Where costs vary much, a smaller move shows in more trials together. */
+static void wide_window(struct learn_contest *contest)
+{
+  double moved = contest->wide / (WINDOW * WINDOWS) - contest->level.mean;
+  double error = sqrt(learn_variance(&contest->level) * (1.0 / (WINDOW * WINDOWS) + 1 / contest->level.n));
+  if (contest->level.n >= 2 * WINDOW * WINDOWS && fabs(moved) > larger(WIDE_NOISE * error, WIDE_LEAST)) {
+    contest->phase = true;
+    contest->jump = moved;
+  }
+  contest->wide = 0;
+  contest->wide_count = 0;
+}
 
 /*
  * Whether the champion's costs have moved: the mean of WINDOW logarithms is compared with that of the last CHAMPION_MEMORY.
@@ -439,8 +478,12 @@ static void phase_trial(struct learn_contest *contest, double logarithm)
     contest->jump = moved;
   }
   contest->alarm = alarm;
+  contest->wide += contest->window;
   contest->window = 0;
   contest->window_count = 0;
+  if (++contest->wide_count == WINDOWS) {
+    wide_window(contest);
+  }
 }
 
 static void champion_trial(struct learn_contest *contest, double cost)
@@ -450,17 +493,33 @@ static void champion_trial(struct learn_contest *contest, double cost)
   phase_trial(contest, log(cost));
 }
 
+/*
+ * The first block that an arm gets for a match is paid for but not compared: it bears what comes but once, a heap that grows, a
+ * cache that is empty. Of an arm of which nothing else is known it says how dear the next one may be.
+ */
 static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost)
 {
   if (contest->cost.n < WARM) {
     return;
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
+  arm->due += multiple - 1;
+  arm->due_trials++;
+  if (arm->cold) {
+    arm->cold = false;
+    arm->guessed = arm->all.n < KNOWN;
+    if (arm->guessed) {
+      arm->all = (struct learn_moments){1, multiple, 0};
+    }
+    return;
+  }
+  if (arm->guessed) {
+    arm->all = (struct learn_moments){0, 0, 0};
+    arm->guessed = false;
+  }
   add(&arm->all, multiple, ARM_MEMORY);
   add(&arm->match, multiple, DBL_MAX);
   arm->turn++;
-  arm->due += multiple - 1;
-  arm->due_trials++;
 }
 
 void learn_contest_trial(struct learn_contest *contest, uint32_t arm, double cost)
