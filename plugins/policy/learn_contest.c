@@ -65,7 +65,7 @@ enum {
 #define JUMP_MOST 12.0 /* logarithms by which a new phase is dearer or cheaper, at most */
 
 /* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
-#define CREDIT_START 3200
+#define CREDIT_START 1600
 #define CREDIT_MOST 6400
 #define CREDIT_KEPT 1600
 
@@ -328,6 +328,9 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
 {
   const struct learn_arm *arm = &contest->arm[contest->challenger];
   const struct learn_moments *shown = &arm->match;
+  if (arm->guessed && learn_extra(arm) > CREDIT_MOST / 2 * learn->budget) {
+    return LEARN_LOST; /* the budget will not allow another block for long */
+  }
   if (shown->n > 0 && contest->cost.n >= WARM) {
     double noise = learn_variance(&contest->cost) / (contest->cost.mean * contest->cost.mean);
     double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
