@@ -175,30 +175,33 @@ struct learn_arm {
   bool guessed;  /* `all` is such a trial and nothing else */
   bool tried;    /* has had a turn since the phase began */
   bool lost;     /* has lost a match since the phase began */
-  bool barred;   /* caused too many faults; until the phase ends */
+  bool barred;   /* caused too many faults, or was worse as champion than it promised; until the phase ends */
   bool out;      /* eliminated; the rules' */
   bool played;   /* in this round; the rules' */
 };
 
 struct learn_contest {
-  struct learn_arm *arm;      /* [arm_count] */
-  uint64_t blocks;            /* since the start */
-  uint64_t fresh_blocks;      /* in this sample */
-  struct learn_moments cost;  /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
-  struct learn_moments level; /* of their logarithms, since the champion or the phase began */
-  double window;              /* sum of the last logarithms, at most WINDOW of them */
-  uint32_t window_count;      /* how many */
-  int32_t alarm;              /* the last full window was above (1) or below (-1) the level */
-  double wide;                /* sum of the full windows since it was last looked at, at most WINDOWS of them */
-  uint32_t wide_count;        /* how many */
-  double credit;              /* what exploring may still lose, in champion's blocks */
-  double loan;                /* of it, what is to be paid back */
-  double left;                /* of it for the next challenger */
-  bool saving;                /* it is needed for an arm that has waited long */
-  uint64_t turn_blocks;       /* `blocks` when the turn began */
-  uint32_t turns;             /* since the phase began */
+  struct learn_arm *arm;       /* [arm_count] */
+  uint64_t blocks;             /* since the start */
+  uint64_t fresh_blocks;       /* in this sample */
+  struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
+  struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
+  struct learn_moments before; /* what the former champion cost when it was that */
+  struct learn_moments level;  /* of their logarithms, since the champion or the phase began */
+  double window;               /* sum of the last logarithms, at most WINDOW of them */
+  uint32_t window_count;       /* how many */
+  int32_t alarm;               /* the last full window was above (1) or below (-1) the level */
+  double wide;                 /* sum of the full windows since it was last looked at, at most WINDOWS of them */
+  uint32_t wide_count;         /* how many */
+  double credit;               /* what exploring may still lose, in champion's blocks */
+  double loan;                 /* of it, what is to be paid back */
+  double left;                 /* of it for the next challenger */
+  bool saving;                 /* it is needed for an arm that has waited long */
+  uint64_t turn_blocks;        /* `blocks` when the turn began */
+  uint32_t turns;              /* since the phase began */
   uint8_t champion;
   uint8_t challenger; /* or LEARN_NOBODY */
+  uint8_t former;     /* champion before, as long as this one is on probation; or LEARN_NOBODY */
   uint8_t reason;     /* enum hak_reason of the champion */
   bool phase;         /* the trials of this sample showed that a new phase began */
   double jump;        /* and this is the logarithm of how much dearer the champion became */

@@ -39,6 +39,8 @@ enum {
   WINDOWS = 4,           /* together they are a wide one */
   OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
+  PROBATION_LEAST = 24,  /* trials of a new champion before it is compared with the one before */
+  PROBATION = 256,       /* and after which it no longer is */
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
@@ -59,10 +61,11 @@ enum {
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
 
-#define AIM 0.9        /* of the budget is used: what blocks have cost is an estimate */
-#define LOANS 3        /* so many at a time */
-#define PAY_BACK 0.25  /* of what the budget gives goes to a loan */
-#define JUMP_MOST 12.0 /* logarithms by which a new phase is dearer or cheaper, at most */
+#define PROBATION_NOISE 3.5 /* standard errors that a new champion must be worse than the one before was */
+#define AIM 0.9             /* of the budget is used: what blocks have cost is an estimate */
+#define LOANS 3             /* so many at a time */
+#define PAY_BACK 0.25       /* of what the budget gives goes to a loan */
+#define JUMP_MOST 12.0      /* logarithms by which a new phase is dearer or cheaper, at most */
 
 /* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
 #define CREDIT_START 1600
@@ -213,6 +216,7 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   contest->credit = smaller(contest->credit / unit + loan, learn->budget * CREDIT_MOST);
   contest->loan += loan;
   contest->phase = false;
+  contest->former = LEARN_NOBODY;
   contest->challenger = LEARN_NOBODY;
   memset(&contest->cost, 0, sizeof contest->cost);
   measure_again(contest);
@@ -228,6 +232,9 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
 {
   struct learn_arm *next = &contest->arm[arm], *last = &contest->arm[contest->champion];
   struct learn_moments cost = shown != NULL ? *shown : (struct learn_moments){0, 0, 0};
+  contest->former = shown != NULL ? contest->champion : LEARN_NOBODY;
+  contest->before = contest->cost;
+  contest->reign = (struct learn_moments){0, 0, 0};
   double mean = contest->cost.mean;
   double ratio = shown != NULL ? shown->mean : 1;
   last->all = contest->cost;
@@ -412,6 +419,31 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
   }
 }
 
+/*
+ * As champion an arm meets other conditions than as challenger: a heap that found room for a few blocks may not for all. One that proves
+ * worse than the champion before it was goes, and does not come back in this phase.
+ */
+static void judge_champion(struct learn *learn, struct learn_contest *contest)
+{
+  const struct learn_moments *now = &contest->reign, *then = &contest->before;
+  if (contest->former == LEARN_NOBODY || now->n < PROBATION_LEAST) {
+    return;
+  }
+  double error = sqrt(learn_variance(now) / now->n + learn_variance(then) / then->n);
+  double worse = now->mean - then->mean;
+  uint8_t failed = contest->champion, former = contest->former;
+  if (worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
+    struct learn_moments shown = *then;
+    fade(&shown, WARM);
+    rescale(&shown, 1 / contest->cost.mean);
+    promote(learn, contest, former, &shown, former == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
+    contest->arm[failed].barred = failed != learn->baseline;
+    contest->former = LEARN_NOBODY;
+  } else if (now->n >= PROBATION) {
+    contest->former = LEARN_NOBODY;
+  }
+}
+
 /* Charges what the sample's trials have shown. */
 static void settle(struct learn *learn, struct learn_contest *contest)
 {
@@ -434,6 +466,7 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
   if (contest->phase) {
     begin_phase(learn, contest);
   }
+  judge_champion(learn, contest);
   if (contest->challenger != LEARN_NOBODY) {
     enum learn_result result = judge(learn, contest);
     if (result != LEARN_OPEN) {
@@ -492,7 +525,9 @@ static void phase_trial(struct learn_contest *contest, double logarithm)
 static void champion_trial(struct learn_contest *contest, double cost)
 {
   bool known = contest->cost.n >= WARM;
-  add(&contest->cost, known ? smaller(cost, CLIP * contest->cost.mean) : cost, CHAMPION_MEMORY);
+  double bounded = known ? smaller(cost, CLIP * contest->cost.mean) : cost;
+  add(&contest->cost, bounded, CHAMPION_MEMORY);
+  add(&contest->reign, bounded, DBL_MAX);
   phase_trial(contest, log(cost));
 }
 
@@ -577,6 +612,7 @@ void learn_contest_reset(const struct learn *learn, struct learn_contest *contes
   *contest = (struct learn_contest){.arm = arms,
                                     .champion = (uint8_t)learn->baseline,
                                     .challenger = LEARN_NOBODY,
+                                    .former = LEARN_NOBODY,
                                     .credit = CREDIT_START * learn->budget,
                                     .loan = CREDIT_START * learn->budget};
 }
