@@ -47,8 +47,8 @@ SCENARIOS = {
     "sparse": ([100000], [3000], "default"),
     "stream": ([5000], [2000], "default"),
     "thin": ([30000], [1000], "default"),
-    "dense-wide": ([1500, 6000], [500, 6000], "default"),
-    "reuse-stream": ([30000, 4000], [1000, 3000], "plain"),
+    "dense-wide": ([1500, 6000], [300, 2000], "default"),
+    "reuse-stream": ([30000, 4000], [1000, 2000], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot

@@ -182,7 +182,7 @@ struct sim *new_sim(uint32_t policy, uint64_t seed)
   sim->row_count = 1;
   sim->random = mix(seed + 1);
   for (uint32_t i = 0; i < LEARN_ARMS; i++) {
-    sim->cost[i] = 1;
+    sim->cost[i] = sim->reigning[i] = 1;
     alike[i] = i;
     snprintf(texts[i], sizeof texts[i], "t%u", i);
     names[i] = texts[i];
@@ -248,7 +248,11 @@ void one_block(struct sim *sim)
   bool tried = (draw & 0xffff) < sim->share[row] && measured && *most > 0;
   *most -= tried;
   uint8_t arm = tried ? sim->challenger[row] : sim->champion[row];
-  double cost = sim->cost[arm] * noise(sim);
+  double cost = sim->cost[arm] * noise(sim) * (tried ? 1 : sim->reigning[arm]);
+  if (sim->cold > 0 && sim->blocks - sim->served[arm] > COLD) {
+    cost *= sim->cold;
+  }
+  sim->served[arm] = sim->blocks;
   if ((arm == sim->rare_arm || sim->rare_arm == LEARN_NOBODY) && uniform(sim) < sim->rare) {
     cost *= 1000;
   }

@@ -177,6 +177,68 @@ START_TEST(release_is_part_of_the_cost)
 }
 END_TEST
 
+/* What was released before a match is soon forgotten. */
+START_TEST(release_of_other_times)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->arms = 2;
+  sim->cost[1] = 0.5;
+  sim->release_ns[1] = 30000;
+  start(sim);
+  run(sim, 20000);
+  ck_assert_uint_eq(sim->champion[ROW], 0);
+  sim->release_ns[1] = 0;
+  run(sim, 10000);
+  ck_assert_uint_eq(sim->champion[ROW], 1);
+}
+END_TEST
+
+/* An arm is cheap for the few blocks of a challenger, but not for all. */
+START_TEST(promises_are_kept)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    sim->cost[3] = 0.5;
+    sim->reigning[3] = 4;
+    start(sim);
+    run(sim, 20000);
+    ck_assert_uint_eq(sim->champion[ROW], 0);
+    ck_assert_uint_eq(sim->changes, 2);
+    ck_assert_int_eq(sim->reason[ROW], HAK_REASON_REVERT);
+  }
+}
+END_TEST
+
+/* The first block that an arm has after a while is dear: of the good one as well. */
+START_TEST(first_blocks_decide_nothing)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    sim->cold = 4;
+    some_good(sim, seed, 6);
+    start(sim);
+    ck_assert_uint_lt(run(sim, 20000), 10000);
+  }
+}
+END_TEST
+
+/* Two arms that the budget cannot pay for do not keep the others waiting. */
+START_TEST(the_dearest_wait)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    some_good(sim, seed, 6);
+    for (uint32_t i = 1, dear = 0; i < ARMS && dear < 2; i++) {
+      dear += sim->cost[i] >= 1;
+      sim->cost[i] *= sim->cost[i] >= 1 ? 25 : 1;
+    }
+    start(sim);
+    ck_assert_uint_le(run(sim, 20000), 10000);
+    ck_assert_double_le(sim->over, 0.015 * 20000);
+  }
+}
+END_TEST
+
 /* ---- what the program sees ------------------------------------------------------------------------------------------- */
 
 static uint64_t decisions(int policy, uint64_t seed, uint64_t noise_seed)
@@ -622,6 +684,10 @@ int main(int argc, char **argv)
                                 interruptions_decide_nothing,
                                 phases_are_noticed,
                                 release_is_part_of_the_cost,
+                                release_of_other_times,
+                                promises_are_kept,
+                                first_blocks_decide_nothing,
+                                the_dearest_wait,
                                 same_seed_same_decisions,
                                 no_trials_no_games,
                                 a_clock_that_stands_proves_nothing,
