@@ -68,7 +68,7 @@ enum {
 #define JUMP_MOST 12.0      /* logarithms by which a new phase is dearer or cheaper, at most */
 
 /* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
-#define CREDIT_START 1600
+#define CREDIT_START 3200
 #define CREDIT_MOST 6400
 #define CREDIT_KEPT 1600
 
@@ -213,7 +213,12 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), most = LOANS * CREDIT_START * learn->budget;
   contest->loan /= unit;
   double loan = smaller(CREDIT_START * learn->budget, larger(most - contest->loan, 0));
-  contest->credit = smaller(contest->credit / unit + loan, learn->budget * CREDIT_MOST);
+  double credit = contest->credit / unit;
+  if (credit < 0) { /* the debt of another phase must not keep this one from learning: it is paid back with the loan */
+    contest->loan -= credit;
+    credit = 0;
+  }
+  contest->credit = smaller(credit + loan, learn->budget * CREDIT_MOST);
   contest->loan += loan;
   contest->phase = false;
   contest->former = LEARN_NOBODY;
