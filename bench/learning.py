@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """learning.py - what the learning policies cost and gain, against every fixed strategy of etc/learn.ini.
 
-    bench/learning.py [--quick] [--runs N] [--fixed N] [--scenarios GLOB,...] [--seed N] [--output DIRECTORY]
+    bench/learning.py [--quick] [--runs N] [--fixed N] [--scenarios GLOB,...] [--seed N] [--seconds N] [--output DIRECTORY]
 
 From the build directory, after make. Prints the report, and writes it as bench-report/learning.md, with plots and every measurement
-as lines of JSON. Exit status 1 when a process fails, when it cannot be proved that hakmem served it, or when a learner played no
+as lines of JSON. With --seconds it stops after about so long, status 3, and goes on where it was when it is called again with the
+same options; the last call prints the report. Exit status 1 when a process fails, when it cannot be proved that hakmem served it, or when a learner played no
 games where there was something to win.
 
 bench/learning.c is the measured program. Each run is a fresh process; a round runs everything in a random order. The seed of a
@@ -21,6 +22,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True  # the source tree stays as it is
 
@@ -37,7 +39,7 @@ WEIGHTS = {"cpu": 0.4, "faults": 0.3, "memory": 0.3}  # the defaults of the poli
 FLOOR_NS = 400
 SHARE = 4  # see plugins/policy/learn_cost.c
 
-# Scenario: blocks of each phase; of them for fixed strategies; strategy to begin with.
+# Scenario: blocks of each phase; of them for fixed strategies, enough that the first blocks do not matter; strategy to begin with.
 SCENARIOS = {
     "reuse": ([50000], [2000], "default"),
     "queue": ([5000], [1500], "default"),
@@ -45,8 +47,8 @@ SCENARIOS = {
     "sparse": ([100000], [3000], "default"),
     "stream": ([5000], [2000], "default"),
     "thin": ([30000], [1000], "default"),
-    "dense-wide": ([1500, 6000], [150, 1500], "default"),
-    "reuse-stream": ([30000, 4000], [300, 2000], "plain"),
+    "dense-wide": ([1500, 6000], [300, 2000], "default"),
+    "reuse-stream": ([30000, 4000], [1000, 2000], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot
@@ -54,6 +56,38 @@ TRACED = 50  # readings for a plot
 
 def progress(text):
     print(f"learning: {text}", file=sys.stderr, flush=True)
+
+
+class OutOfTime(Exception):
+    """--seconds are over."""
+
+
+class Record:
+    """All measurements, as lines of a file. What is there already is not measured again."""
+
+    def __init__(self, path, options):
+        about = {"options": [options.runs, options.fixed, options.scenarios, options.seed]}
+        self.end = time.monotonic() + options.seconds if options.seconds else None
+        lines = [json.loads(line) for line in lab.text_of(path).splitlines()] if options.seconds else []
+        fresh = not lines or lines[0] != about
+        self.known = {} if fresh else {json.dumps(line["key"]): line["found"] for line in lines[1:]}
+        self.file = open(path, "w" if fresh else "a", encoding="utf-8")
+        if fresh:
+            self.write(about)
+
+    def write(self, line):
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+    def get(self, key, measure):
+        """The measurement of that name; measures it when there is none."""
+        name = json.dumps(key)
+        if name not in self.known:
+            if self.end is not None and time.monotonic() > self.end:
+                raise OutOfTime
+            self.known[name] = measure()
+            self.write({"key": key, "found": self.known[name]})
+        return self.known[name]
 
 
 # ---- one process -----------------------------------------------------------------------------------------------------------
@@ -172,6 +206,17 @@ class Scenario:
         own = self.strategies.behaviour(strategy, size_bin)
         return [run for name, runs in self.fixed.items() if self.strategies.behaviour(name, size_bin) == own for run in runs]
 
+    def bins(self, phase):
+        """Sums of a short run, for each size bin that the phase has."""
+        return next(run for runs in self.fixed.values() for run in runs)["phases"][phase]
+
+    def alike_groups(self, sizes):
+        """The strategies, those that do the same with all of these size bins together."""
+        groups = collections.defaultdict(list)
+        for name in self.fixed:
+            groups[tuple(self.strategies.behaviour(name, b) for b in sizes)].append(name)
+        return list(groups.values())
+
     def reference(self, phase, size_bin):
         """The terms of the baseline, medians over its runs."""
         runs = [terms(run["phases"][phase][size_bin]) for run in self.alike(self.baseline, size_bin)]
@@ -186,7 +231,7 @@ class Scenario:
     def fixed_score(self, strategy, phase, size_bin=None):
         """Of a phase, or of one size bin in it: the median over the short runs of all strategies that do the same there."""
         if (strategy, phase, size_bin) not in self.known:
-            bins = self.fixed[self.baseline][0]["phases"][phase]
+            bins = self.bins(phase)
             if size_bin is None:
                 total = sum(sums["blocks"] * self.fixed_score(strategy, phase, b) for b, sums in bins.items())
                 self.known[strategy, phase, size_bin] = total / sum(sums["blocks"] for sums in bins.values())
@@ -203,6 +248,10 @@ class Scenario:
     def contest(self, phase):
         scores = list(self.table(phase).values())
         return scores[-1] >= CONTEST * scores[0]
+
+    def static_is_best(self):
+        """Whether no strategy does better than the one that the scenario begins with."""
+        return all(self.fixed_score(self.baseline, phase) <= NEAR * min(self.table(phase).values()) for phase in self.phases)
 
     def whole_score(self, run):
         return sum(self.score(run, phase) * self.blocks[phase] for phase in self.phases) / sum(self.blocks)
@@ -269,28 +318,36 @@ def strategies_of(bench):
     return [strategy["name"] for strategy in run["report"]["policy"]["strategies"]]
 
 
-def measure_fixed(bench, scenarios, options, raw):
-    names = strategies_of(bench)
+def measure_fixed(bench, scenarios, options, record):
+    """Of strategies that do the same with all sizes of a scenario one runs for all in each round."""
+    names = record.get(["strategies"], lambda: strategies_of(bench))
     generator = random.Random(options.seed)
     for number in range(1, options.fixed + 1):
         for scenario in generator.sample(scenarios, len(scenarios)):
-            scenario.fixed = scenario.fixed or {name: [] for name in names}
-            for name in generator.sample(names, len(names)):
-                run = bench.run(name, INI, fixed(name), scenario.name, scenario.short)
-                scenario.fixed[name].append(run)
-                raw.write(json.dumps({"round": number, "scenario": scenario.name, "strategy": name, **run}) + "\n")
+            def measured(name):
+                return record.get(["fixed", number, scenario.name, name],
+                                  lambda: bench.run(name, INI, fixed(name), scenario.name, scenario.short))
+            if not scenario.fixed:
+                scenario.fixed = {name: [] for name in names}
+            sizes = sorted({b for phase in measured(scenario.baseline)["phases"] for b in phase})
+            groups = scenario.alike_groups(sizes)
+            for group in generator.sample(groups, len(groups)):
+                name = scenario.baseline if scenario.baseline in group else group[number % len(group)]
+                scenario.fixed[name].append(measured(name))
         progress(f"fixed strategies, round {number} of {options.fixed}")
 
 
-def measure_learners(bench, scenarios, options, raw):
+def measure_learners(bench, scenarios, options, record):
     generator = random.Random(options.seed)
     for number in range(1, options.runs + 1):
         for scenario in generator.sample(scenarios, len(scenarios)):
             for name in generator.sample(["static", *POLICIES], 1 + len(POLICIES)):
+                if name == "static" and number > options.fixed and not scenario.static_is_best():
+                    continue  # nothing is judged by it
                 settings = fixed(scenario.baseline) if name == "static" else learner(name, scenario.baseline, number)
-                run = bench.run(name, INI, settings, scenario.name, scenario.blocks)
-                scenario.runs[name].append(run)
-                raw.write(json.dumps({"round": number, "scenario": scenario.name, "policy": name, **run}) + "\n")
+                scenario.runs[name].append(record.get(
+                    ["learner", number, scenario.name, name],
+                    lambda: bench.run(name, INI, settings, scenario.name, scenario.blocks)))
         progress(f"learning, round {number} of {options.runs}")
 
 
@@ -323,9 +380,9 @@ class Verdicts:
         self.rows.append([what, who, found, needed, "holds" if holds else "**misses**"])
 
 
-def slow_arm(bench, options, verdicts):
+def slow_arm(bench, options, verdicts, record):
     """A strategy that takes 20 times as long for each block."""
-    static = bench.run("static", INI, fixed("default"), "stream", [500])
+    static = record.get(["slow", "static"], lambda: bench.run("static", INI, fixed("default"), "stream", [500]))
     sums = [s for phase in static["phases"] for s in phase.values()]
     mean = sum(s["call_ns"] + s["touch_ns"] for s in sums) // sum(s["blocks"] for s in sums)
     path = bench.extra_plugin("slow")
@@ -333,7 +390,8 @@ def slow_arm(bench, options, verdicts):
     for policy in POLICIES:
         used, blocks = [], []
         for seed in range(1, options.extra + 1):
-            run = bench.run(policy, ini, learner(policy, "default", seed, ";" + path), "stream", [20000])
+            run = record.get(["slow", policy, seed], lambda: bench.run(
+                policy, ini, learner(policy, "default", seed, ";" + path), "stream", [20000]))
             used.append(run["report"]["counters"]["policy." + policy]["budget_used"] / 1e4)
             blocks += [s["blocks"] for s in run["report"]["policy"]["strategies"] if s["name"] == "slow"]
         found = f"{max(used):.2f} % of the cost, {max(blocks)} blocks"
@@ -341,16 +399,17 @@ def slow_arm(bench, options, verdicts):
                      0 < max(used) <= 1)
 
 
-def identical_arms(bench, options, verdicts):
-    text = "".join(f"[strategy.same{i}]\nroute = malloc, hugepage from 1M\n" for i in range(4))
+def identical_arms(bench, options, verdicts, record):
+    # They differ in sizes that the scenario does not have: strategies that are alike in all sizes of a bin play no games.
+    text = "".join(f"[strategy.same{i}]\nroute = malloc, hugepage from 1M, mmap from {3000 + 100 * i}K\n" for i in range(4))
     ini = bench.ini("same.ini", text)
     for policy in POLICIES:
-        changes = []
-        for seed in range(1, options.extra + 1):
-            run = bench.run(policy, ini, learner(policy, "default", seed), "reuse", [100000])
-            changes.append(run["report"]["counters"]["policy." + policy]["changes"])
-        verdicts.add("identical strategies: changes in 100,000 blocks, worst run", policy, max(changes), "at most 2",
-                     max(changes) <= 2)
+        runs = [record.get(["identical", policy, seed], lambda: bench.run(
+            policy, ini, learner(policy, "default", seed), "reuse", [100000])) for seed in range(1, options.extra + 1)]
+        changes = max(run["report"]["counters"]["policy." + policy]["changes"] for run in runs)
+        fewest = min(games(run, policy) for run in runs)
+        verdicts.add("identical strategies: changes in 100,000 blocks, worst run; games, fewest", policy, f"{changes}; {fewest}",
+                     "at most 2; some", changes <= 2 and fewest > 0)
 
 
 def champions(run):
@@ -359,42 +418,43 @@ def champions(run):
     return [policy["strategies"][index]["name"] for index in policy["champions"]]
 
 
-def restart(bench, options, scenarios, verdicts):
+def restart(bench, options, scenarios, verdicts, record):
     """Learns, ends, and starts again with the state file."""
+    def starts_settled(policy, scenario, seed):
+        path = os.path.join(bench.directory, "state")
+        settings = learner(policy, scenario.baseline, seed, f";policy.{policy}.state_file={path}")
+        first = bench.run(policy, INI, settings, scenario.name, scenario.blocks)
+        again = bench.run(policy, INI, settings, scenario.name, [scenario.blocks[0] // 10])
+        os.unlink(path)
+        return champions(first) == champions(again) and again["report"]["policy"]["changes"] == []
+
     for scenario in (s for s in scenarios if len(s.blocks) == 1 and s.contest(0)):
         for policy in POLICIES:
-            path, kept, same = os.path.join(bench.directory, "state"), 0, 0
-            for seed in range(1, options.extra + 1):
-                settings = learner(policy, scenario.baseline, seed, f";policy.{policy}.state_file={path}")
-                first = bench.run(policy, INI, settings, scenario.name, scenario.blocks)
-                again = bench.run(policy, INI, settings, scenario.name, scenario.short)
-                os.unlink(path)
-                same += champions(first) == champions(again) and again["report"]["policy"]["changes"] == []
-                kept += 1
-            verdicts.add(f"{scenario.name}: a restart with saved state starts settled", policy, f"{same} of {kept} runs", "all",
-                         same == kept)
+            same = [record.get(["restart", policy, scenario.name, seed], lambda: starts_settled(policy, scenario, seed))
+                    for seed in range(1, options.extra + 1)]
+            verdicts.add(f"{scenario.name}: a restart with saved state starts settled", policy,
+                         f"{sum(same)} of {len(same)} runs", "all", all(same))
 
 
-def traces(bench, scenarios, raw):
-    """Readings during one more run of each policy: (scenario, policy) -> [(block, {strategy: (rating, score)})]."""
-    found = {}
-    path = os.path.join(bench.directory, "trace")
-    for scenario in scenarios:
-        for policy in POLICIES:
-            every = max(1, sum(scenario.blocks) // TRACED)
-            bench.run(policy, INI, learner(policy, scenario.baseline, 1), scenario.name, scenario.blocks,
-                      ("-t", path, "-e", str(every)))
-            text, decoder, at, readings = lab.text_of(path), json.JSONDecoder(), 0, []
-            os.unlink(path)
-            while at < len(text):
-                report, at = decoder.raw_decode(text, at)
-                at += len(text[at:]) - len(text[at:].lstrip())
-                readings.append((report["policy"]["blocks"], {
-                    s["name"]: (s["rating_thousandths"] / 1000, s["score_thousandths"] / 1000)
-                    for s in report["policy"]["strategies"] if s["trials"]}))
-            found[scenario.name, policy] = readings
-            raw.write(json.dumps({"scenario": scenario.name, "policy": policy, "trace": readings}) + "\n")
-    return found
+def trace(bench, scenario, policy):
+    """[(block, {strategy: (rating, score)})]"""
+    path, every = os.path.join(bench.directory, "trace"), max(1, sum(scenario.blocks) // TRACED)
+    bench.run(policy, INI, learner(policy, scenario.baseline, 1), scenario.name, scenario.blocks, ("-t", path, "-e", str(every)))
+    text, decoder, at, readings = lab.text_of(path), json.JSONDecoder(), 0, []
+    os.unlink(path)
+    while at < len(text):
+        report, at = decoder.raw_decode(text, at)
+        at += len(text[at:]) - len(text[at:].lstrip())
+        readings.append((report["policy"]["blocks"], {
+            s["name"]: (s["rating_thousandths"] / 1000, s["score_thousandths"] / 1000)
+            for s in report["policy"]["strategies"] if s["trials"]}))
+    return readings
+
+
+def traces(bench, scenarios, record):
+    """Readings during one more run of each policy."""
+    return {(scenario.name, policy): record.get(["trace", scenario.name, policy], lambda: trace(bench, scenario, policy))
+            for scenario in scenarios for policy in POLICIES}
 
 
 # ---- the report ----------------------------------------------------------------------------------------------------------------
@@ -481,18 +541,18 @@ WHOLE = [("wall time", "ns"), ("processor time", "cpu_us"), ("faults", "faults")
 def whole_table(scenarios, verdicts):
     rows = []
     for scenario in scenarios:
-        stays = all(scenario.fixed_score(scenario.baseline, phase) <= NEAR * min(scenario.table(phase).values())
-                    for phase in scenario.phases)
+        stays = scenario.static_is_best()
         static = scenario.runs["static"]
         for policy in POLICIES:
+            runs = scenario.runs[policy][:len(static)]
             row = [scenario.name, "yes" if stays else "", policy]
             for what, key in WHOLE:
-                ratio = stats.paired_ratio([run[key] + 1 for run in scenario.runs[policy]], [run[key] + 1 for run in static])
+                ratio = stats.paired_ratio([run[key] + 1 for run in runs], [run[key] + 1 for run in static])
                 row.append(str(ratio))
                 if stays and key == "cpu_us":
                     verdicts.add(f"{scenario.name}: {what} over static, which is best already", policy, str(ratio),
                                  "at most 1.02, not beyond noise", ratio.low <= 1.02)
-            row.append(str(stats.paired_ratio([scenario.whole_score(r) for r in scenario.runs[policy]],
+            row.append(str(stats.paired_ratio([scenario.whole_score(r) for r in runs],
                                               [scenario.whole_score(r) for r in static])))
             rows.append(row)
     return stats.table(["scenario", "static is best", "policy", *(what for what, _ in WHOLE), "score"], rows)
@@ -567,6 +627,7 @@ def arguments():
     parser.add_argument("--scenarios", default="*", help="comma-separated patterns, such as stream*,thin")
     parser.add_argument("--quick", action="store_true", help="few runs")
     parser.add_argument("--seed", type=int, default=1, help="of the order of runs (1)")
+    parser.add_argument("--seconds", type=int, help="stop after about so many; the next call goes on")
     parser.add_argument("--output", default=os.path.join(lab.BUILD, "bench-report"), help="directory (bench-report)")
     options = parser.parse_args()
     options.runs = options.runs or (3 if options.quick else RUNS)
@@ -585,15 +646,15 @@ def run_all(options):
         if not scenarios:
             raise lab.Failure(f"--scenarios {options.scenarios}: expected some of {', '.join(SCENARIOS)}")
         os.makedirs(options.output, exist_ok=True)
-        with open(os.path.join(options.output, "learning.jsonl"), "w", encoding="utf-8") as raw:
-            measure_fixed(bench, scenarios, options, raw)
-            measure_learners(bench, scenarios, options, raw)
-            idle = count_games(scenarios, verdicts)
-            progress("a slow strategy, identical strategies, restarts")
-            slow_arm(bench, options, verdicts)
-            identical_arms(bench, options, verdicts)
-            restart(bench, options, scenarios, verdicts)
-            plots = draw(options.output, traces(bench, scenarios, raw))
+        record = Record(os.path.join(options.output, "learning.jsonl"), options)
+        measure_fixed(bench, scenarios, options, record)
+        measure_learners(bench, scenarios, options, record)
+        idle = count_games(scenarios, verdicts)
+        progress("a slow strategy, identical strategies, restarts")
+        slow_arm(bench, options, verdicts, record)
+        identical_arms(bench, options, verdicts, record)
+        restart(bench, options, scenarios, verdicts, record)
+        plots = draw(options.output, traces(bench, scenarios, record))
     text = written_report(options, scenarios, verdicts, plots)
     with open(os.path.join(options.output, "learning.md"), "w", encoding="utf-8") as file:
         file.write(text)
@@ -605,5 +666,7 @@ def run_all(options):
 if __name__ == "__main__":
     try:
         run_all(arguments())
+    except OutOfTime:
+        sys.exit(3)
     except lab.Failure as problem:
         sys.exit(f"learning: {problem}")

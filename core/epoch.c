@@ -25,6 +25,7 @@ enum { OTHER = 0 }; /* the cell of pairs that found no place */
 static uint16_t cell_index[HKI_ARMS][HAK_ROWS]; /* atomic; 0: none yet */
 static hak_lock cell_lock;                      /* for new cells */
 
+static uint32_t tries_wanted; /* trials of challengers after which the policy is asked early; 0: no matter; atomic */
 static uint64_t next_decision = UINT64_MAX; /* hakmem_root.blocks at which the epoch ends; atomic */
 
 static struct {
@@ -127,6 +128,9 @@ static const char *checked(const struct hki_tables *tables)
     if (tables->champion[row] >= hakmem_root.arm_count || tables->challenger[row] >= hakmem_root.arm_count) {
       return "the choice of a strategy that does not exist";
     }
+    if (tables->purse[row] >= HAK_ROWS) {
+      return "the purse of a row that does not exist";
+    }
   }
   return NULL;
 }
@@ -137,6 +141,10 @@ static const char *choose(struct hak_sample *sample)
   struct hki_tables tables = {.seed = hakmem_root.seed};
   memcpy(tables.champion, hakmem_root.champion, sizeof tables.champion);
   memcpy(tables.challenger, hakmem_root.challenger, sizeof tables.challenger);
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    tables.purse[row] = (uint16_t)row;
+    tables.most[row] = UINT16_MAX;
+  }
   struct hak_choice choice = {.struct_size = sizeof choice,
                               .row_count = HAK_ROWS,
                               .champion = tables.champion,
@@ -144,6 +152,8 @@ static const char *choose(struct hak_sample *sample)
                               .share = tables.share,
                               .reason = tables.reason,
                               .standing = hakmem_root.standing,
+                              .purse = tables.purse,
+                              .most = tables.most,
                               .seed = hakmem_root.seed};
   sample->struct_size = sizeof *sample;
   sample->trial_stride = sizeof(struct hak_trial);
@@ -162,6 +172,7 @@ static const char *choose(struct hak_sample *sample)
   if (why == NULL) {
     tables.seed = choice.seed;
     hki_route_publish(&tables);
+    HKI_STORE(&tries_wanted, choice.tries);
     HKI_STORE(&hakmem_root.trials_wanted, hki_settings.basic_syscalls ? 0U : choice.trials);
   }
   return why;
@@ -219,10 +230,10 @@ void hki_epoch_count(struct hki_want *want)
   }
 }
 
-void hki_epoch_trials(uint32_t done)
+void hki_epoch_trials(uint32_t done, uint32_t tries)
 {
-  uint32_t wanted = HKI_LOAD(&hakmem_root.trials_wanted);
-  if (wanted != 0 && done >= wanted) {
+  uint32_t wanted = HKI_LOAD(&hakmem_root.trials_wanted), few = HKI_LOAD(&tries_wanted);
+  if (wanted != 0 && (done >= wanted || (few != 0 && tries >= few))) {
     end_epoch();
   }
 }

@@ -16,7 +16,7 @@ void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind);
 void hki_epoch_released(const hak_range *range, uint64_t ns);
 
 /* Asks the policy early, once it has as many trials as it wanted. [slow path of an own record] */
-void hki_epoch_trials(uint32_t done);
+void hki_epoch_trials(uint32_t done, uint32_t tries);
 
 /* Whether the policy in force wants trials. [any] */
 HKI_INLINE bool hki_epoch_learns(void)

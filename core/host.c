@@ -14,6 +14,7 @@
 #include "os.h"
 #include "pagemap.h"
 #include "range.h"
+#include "route.h"
 #include "settings.h"
 #include "span.h"
 #include "strategy.h"
@@ -133,6 +134,12 @@ static void host_misuse(const struct hak_host *host, const void *object)
   hki_misuse("free", object, hki_pagemap_get((uintptr_t)object));
 }
 
+static uint32_t host_arm_alike(const struct hak_host *host, uint32_t bin, uint32_t arm)
+{
+  (void)host;
+  return hki_route_alike(bin, arm);
+}
+
 static void host_span_unregister(const struct hak_host *host, void *base)
 {
   (void)host;
@@ -207,6 +214,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .span_tags = host_span_tags,
       .misuse = host_misuse,
       .expect = host_expect,
+      .arm_alike = policy ? host_arm_alike : NULL,
   };
   return host;
 }

@@ -7,10 +7,13 @@
 #include "settings.h"
 #include "site.h"
 #include "thread.h"
+#include "trial.h"
 
 struct hki_route hki_route;
 
 static uint32_t draws[HAK_ROWS]; /* of rows that have a contest; atomic */
+static uint16_t purse[HAK_ROWS]; /* the row whose `left` counts for this one; atomic */
+static int32_t left[HAK_ROWS];   /* blocks that challengers may still have before the next decision; atomic */
 
 /* Mixes all bits of a number: the finaliser of Austin Appleby's MurmurHash3. */
 static uint32_t mix(uint32_t x)
@@ -27,6 +30,13 @@ static bool draw(uint32_t row, uint32_t share)
   return (mix(mix(HKI_LOAD(&hakmem_root.seed) + row) + number) & 0xffffU) < share;
 }
 
+/* Of the blocks that have drawn the challenger only those get it that can be measured: another one would cost and teach nothing. */
+static bool challenges(uint32_t row, uint32_t share)
+{
+  int32_t *most = &left[HKI_LOAD(&purse[row])];
+  return draw(row, share) && HKI_LOAD(most) > 0 && hki_trial_turn() && __atomic_fetch_sub(most, 1, __ATOMIC_RELAXED) > 0;
+}
+
 HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
 {
   uint32_t row = hki_route_row(want->size);
@@ -34,7 +44,7 @@ HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
   if (want->size > HAK_CLASS_MAX && hki_epoch_learns()) {
     row += hki_site_count(want->site, &want->number);
     uint32_t share = HKI_LOAD(&hakmem_root.share[row]);
-    want->is_challenger = share != 0 && draw(row, share);
+    want->is_challenger = share != 0 && challenges(row, share);
   }
   want->row = row;
   want->arm = HKI_LOAD(want->is_challenger ? &hakmem_root.challenger[row] : &hakmem_root.champion[row]);
@@ -46,6 +56,39 @@ bool hki_route_in_force(uint32_t arm, size_t size, const void *site)
   uint32_t row = hki_route_row(size) + (size > HAK_CLASS_MAX && hki_epoch_learns() ? hki_site_kind(site) : 0U);
   return HKI_LOAD(&hakmem_root.champion[row]) == arm ||
          (HKI_LOAD(&hakmem_root.share[row]) != 0 && HKI_LOAD(&hakmem_root.challenger[row]) == arm);
+}
+
+static bool same_switches(uint32_t a, uint32_t b)
+{
+  return hki_route.arm[a].cache == hki_route.arm[b].cache && hki_route.arm[a].reclaim == hki_route.arm[b].reclaim;
+}
+
+/* Whether `a` does with all sizes of a bin what `b` does: where it starts, and wherever one of the two changes its backend. */
+static bool alike(uint32_t bin, uint32_t a, uint32_t b)
+{
+  size_t first = (size_t)1 << bin;
+  const uint32_t arms[] = {a, b};
+  bool same = true, page = false;
+  for (uint32_t i = 0; i < 2; i++) {
+    const struct hki_arm *row = &hki_route.arm[arms[i]];
+    for (uint32_t j = 0; j < row->count; j++) {
+      size_t size = row->range[j].from > first ? row->range[j].from : first;
+      if (size < 2 * first) {
+        same = same && hki_route_backend(a, size) == hki_route_backend(b, size);
+        page = page || hki_route_backend(a, size)->granularity == HAK_PAGE;
+      }
+    }
+  }
+  return same && (!page || same_switches(a, b)); /* cache and reclaim have page blocks only */
+}
+
+uint32_t hki_route_alike(uint32_t bin, uint32_t arm)
+{
+  uint32_t first = 0;
+  while (first < arm && !alike(bin, first, arm)) {
+    first++;
+  }
+  return first;
 }
 
 static struct hki_backend *champion(size_t size, uint32_t *arm)
@@ -122,6 +165,8 @@ void hki_route_publish(const struct hki_tables *tables)
       HKI_STORE(&hakmem_root.champion[row], tables->champion[row]);
     }
     HKI_STORE(&hakmem_root.challenger[row], tables->challenger[row]);
+    HKI_STORE(&purse[row], tables->purse[row]);
+    HKI_STORE(&left[row], (int32_t)tables->most[row]);
     HKI_STORE(&hakmem_root.share[row], tables->share[row]);
   }
   struct hki_backend *direct;

@@ -54,6 +54,9 @@ HKI_INLINE struct hki_backend *hki_route_backend(uint32_t arm, size_t size)
   return row->range[i].backend;
 }
 
+/* The first arm that does the same as `arm` with all sizes of a bin. [any] */
+uint32_t hki_route_alike(uint32_t bin, uint32_t arm);
+
 /* Chooses row, arm and backend for a request. [any] */
 struct hki_backend *hki_route_choose(struct hki_want *want);
 
@@ -66,6 +69,8 @@ struct hki_tables {
   uint8_t challenger[HAK_ROWS];
   uint16_t share[HAK_ROWS];
   uint8_t reason[HAK_ROWS];
+  uint16_t purse[HAK_ROWS];
+  uint16_t most[HAK_ROWS];
   uint32_t seed;
 };
 

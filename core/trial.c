@@ -20,14 +20,15 @@ enum {
   RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
   DONE = 256,          /* finished ones that wait */
   WINDOWS = 4,         /* pieces of a large block that are looked at, */
-  WINDOW = 1024,       /* of so many pages each */
+  WINDOW = 256,        /* of so many pages each */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   INCOME = 100,        /* of the time, one part in so many may go into measuring */
-  CONTESTED = 250,     /* the same for champions while they have a challenger, */
+  CONTESTED = 200,     /* the same for champions while they have a challenger, */
   URGENT = 4,          /* and while they have none, one block in so many, as long as there is credit */
-  TOUCHES = 64,        /* pages touched to learn what a fault costs, */
-  HUGE_TOUCHES = 4     /* and huge ones */
+  TOUCHES = 16,        /* pages touched to learn what a fault costs, */
+  HUGE_TOUCHES = 2,    /* and huge ones, */
+  ROUNDS = 4           /* so many times */
 };
 #define HUGE ((size_t)2 << 20)
 #define CREDIT_MOST INT64_C(20000000) /* ns that can be saved */
@@ -42,6 +43,7 @@ struct running {
   size_t bytes;    /* requested */
   uint16_t row;
   uint8_t arm;
+  bool is_challenger;
   uint8_t generation; /* with the index, what the block carries: an abandoned trial is told by it */
   bool hit, huge;
 };
@@ -50,6 +52,7 @@ static hak_lock lock;
 static struct running running[RUNNING];
 static struct hak_trial done[DONE];
 static uint32_t done_count; /* also read without the lock */
+static uint32_t done_tries; /* of them, of challengers */
 
 /* How often to measure, apart for champions [0] and challengers [1]: the few of the latter would be lost among the former. */
 static struct {
@@ -73,14 +76,18 @@ static struct {
 
 /* ---- resident pages -------------------------------------------------------------------------------------------------- */
 
-/* Bytes of [block, block + size) in resident pages. Of a block beyond 16 MiB, evenly spread pieces stand for the rest. */
+/*
+ * Bytes of [block, block + size) in resident pages. Of a block beyond 4 MiB, a window in each of four pieces stands for the rest. Where
+ * in its piece depends on the address: programs touch the first page and round distances, and the same block is looked at alike.
+ */
 static uint64_t resident(const void *block, size_t size)
 {
   size_t page = getauxval(AT_PAGESZ);
   uintptr_t first = ((uintptr_t)block + page - 1) / page, end = ((uintptr_t)block + size) / page;
   size_t step = (end - first) / WINDOWS > WINDOW ? (end - first) / WINDOWS : WINDOW;
+  size_t shift = (size_t)(((uint64_t)first * UINT64_C(0x9e3779b97f4a7c15)) >> 40) % (step - WINDOW + 1);
   uint64_t found = 0, looked = 0;
-  for (uintptr_t at = first; at < end; at += step) {
+  for (uintptr_t at = first + shift; at < end; at += step) {
     unsigned char there[WINDOW];
     size_t count = end - at < WINDOW ? end - at : WINDOW;
     bool known = !hak_os_failed(hki_os.mincore((void *)(at * page), count * page, there));
@@ -92,16 +99,38 @@ static uint64_t resident(const void *block, size_t size)
   return looked == 0 ? 0 : found * (end - first) / looked * page;
 }
 
+/* The same after a free. What the cache or the reclaim plugin holds is as it was. */
+static uint64_t resident_after(const struct hki_trial_end *end)
+{
+  hki_entry entry = hki_pagemap_get((uintptr_t)end->block);
+  const struct hki_span *span = hki_entry_kind(entry) == HKI_PAGE_BLOCK ? hki_entry_record(entry) : NULL;
+  uint32_t state = span != NULL ? __atomic_load_n(&span->state, __ATOMIC_ACQUIRE) : HKI_SPAN_LIVE;
+  bool held = state == HKI_SPAN_CACHED || state == HKI_SPAN_PENDING;
+  return held ? end->used : resident(end->block, end->capacity);
+}
+
 /* ---- what a fault costs ---------------------------------------------------------------------------------------------- */
 
-/* ns of the fastest first touch among `count` pages; the slower ones were interrupted. */
+/* ns of a first touch, the mean of so many. */
 static uint64_t touch(char *base, size_t step, int count)
 {
-  uint64_t least = UINT64_MAX;
+  uint64_t began = hki_os.now();
   for (int i = 0; i < count; i++) {
-    uint64_t began = hki_os.now();
     *(volatile char *)(base + (size_t)i * step) = 1;
-    uint64_t took = hki_os.now() - began;
+  }
+  return (hki_os.now() - began) / (uint64_t)count;
+}
+
+/*
+ * The best of some rounds, as others were interrupted. The pages are given back in between: a first touch may get memory that a virtual
+ * machine has to get from its host, which takes fifty times as long, and a program that allocates and frees gets such pages but once.
+ */
+static uint64_t touch_again(char *base, size_t step, int count)
+{
+  uint64_t least = touch(base, step, count);
+  for (int i = 1; i < ROUNDS; i++) {
+    (void)hki_os.madvise(base, step * (size_t)count, MADV_DONTNEED);
+    uint64_t took = touch(base, step, count);
     least = took < least ? took : least;
   }
   return least;
@@ -111,8 +140,8 @@ static uint64_t touch(char *base, size_t step, int count)
 static HKI_COLD void measure_faults(void)
 {
   size_t page = getauxval(AT_PAGESZ);
-  size_t size = (1 + HUGE_TOUCHES) * HUGE;
   fault.measured = true;
+  size_t size = (1 + HUGE_TOUCHES) * HUGE;
   long at = hki_os.mmap(NULL, size + HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (hak_os_failed(at)) {
     return;
@@ -120,9 +149,9 @@ static HKI_COLD void measure_faults(void)
   char *small = (char *)hki_round_up((uintptr_t)at, HUGE);
   char *huge = small + HUGE;
   (void)hki_os.madvise(small, HUGE, MADV_NOHUGEPAGE);
-  fault.small_ns = touch(small, page, TOUCHES);
+  fault.small_ns = touch_again(small, page, TOUCHES);
   (void)hki_os.madvise(huge, HUGE_TOUCHES * HUGE, MADV_HUGEPAGE);
-  uint64_t once = touch(huge, HUGE, HUGE_TOUCHES);
+  uint64_t once = touch_again(huge, HUGE, HUGE_TOUCHES);
   fault.huge_ns = resident(huge, HUGE) == HUGE ? once : HUGE / page * fault.small_ns;
   (void)hki_os.munmap((void *)at, size + HUGE);
 }
@@ -135,12 +164,22 @@ static uint64_t fault_ns(uint64_t bytes, bool huge)
 
 /* ---- the life of a trial --------------------------------------------------------------------------------------------- */
 
-bool hki_trial_due(const struct hki_want *want)
+static bool count_down(uint32_t kind)
 {
-  int64_t *countdown = &rate[want->is_challenger].countdown;
+  int64_t *countdown = &rate[kind].countdown;
   int64_t left = HKI_LOAD(countdown) - 1; /* threads that count at once may count as one */
   HKI_STORE(countdown, left);
   return left <= 0;
+}
+
+bool hki_trial_turn(void)
+{
+  return count_down(1);
+}
+
+bool hki_trial_due(const struct hki_want *want)
+{
+  return want->is_challenger || count_down(0);
 }
 
 /* Under the lock. */
@@ -217,6 +256,7 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t
                             .bytes = want->size,
                             .row = (uint16_t)want->row,
                             .arm = (uint8_t)want->arm,
+                            .is_challenger = want->is_challenger,
                             .generation = trial->generation,
                             .hit = want->hit,
                             .huge = span != NULL && (span->range.flags & HAK_HUGE)};
@@ -255,7 +295,7 @@ HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki
   uint64_t freed = hki_os.now();
   uint64_t release = thread->release_ns - end->release;
   uint64_t free_ns = freed - end->began > release ? freed - end->began - release : 0;
-  uint64_t held = resident(end->block, end->capacity);
+  uint64_t held = resident_after(end);
   hki_lock(&lock);
   struct running *t = find(end->trial);
   if (t != NULL) {
@@ -276,14 +316,15 @@ HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki
                                             .used_bytes = end->used,
                                             .held_bytes = held};
       HKI_STORE(&done_count, done_count + 1);
+      done_tries += t->is_challenger;
     }
     hki_site_freed(t->site, t->number);
     t->began = 0;
     spend(end->looking + (hki_os.now() - freed));
   }
-  uint32_t count = done_count;
+  uint32_t count = done_count, tries = done_tries;
   hki_unlock(&lock);
-  hki_epoch_trials(count);
+  hki_epoch_trials(count, tries);
 }
 
 uint32_t hki_trial_collect(struct hak_trial *to, uint32_t room)
@@ -295,6 +336,7 @@ uint32_t hki_trial_collect(struct hak_trial *to, uint32_t room)
   }
   HKI_ADD(&hakmem_root.trials_lost, done_count - count);
   HKI_STORE(&done_count, 0U);
+  done_tries = 0;
   hki_unlock(&lock);
   return count;
 }

@@ -11,7 +11,10 @@
 #include "base.h"
 #include "want.h"
 
-/* True when this block is to be measured. [any] */
+/* Whether a block that has drawn the challenger can be measured: only then it gets it. [any] */
+bool hki_trial_turn(void);
+
+/* True when this block is to be measured. Every block of a challenger is. [any] */
 bool hki_trial_due(const struct hki_want *want);
 
 /* Begins the trial of a block that malloc got between `began` and now, and is about to hand out. */

@@ -36,7 +36,11 @@ collect "address space is short" 300 env FAILURES_EXPECTED=1 LD_PRELOAD="$LIB" H
 report=$(env LD_PRELOAD="$LIB" HAKMEM_SET="$base;$routes;core.policy=flip;stats.exit=text" "$WORK/large" 2 "$STEPS" 8 $((64 << 20)) 2>&1)
 value() { sed -n "s/^$1 \([0-9]*\).*/\1/p" <<<"$report"; }
 is "no impossible trial" "$(value policy.flip.bad_trials)" 0
-for key in policy.flip.trials policy.flip.hits policy.flip.faults policy.flip.released cache.bigcache.hits reclaim.batch.purged; do
+is "no more blocks of a challenger than it may have" "$(value policy.flip.too_many)" 0
+is "strategies that do the same from 256 KiB" "$(value policy.flip.alike18)" 1114
+is "from 512 KiB" "$(value policy.flip.alike19)" 1224
+is "from 1 MiB" "$(value policy.flip.alike20)" 1234
+for key in policy.flip.few_tried policy.flip.trials policy.flip.hits policy.flip.faults policy.flip.released cache.bigcache.hits reclaim.batch.purged; do
   if [ "$(value "$key")" -gt 0 ]; then ok "$key counts"; else fail "$key counts" "$(value "$key")" "more than 0"; fi
 done
 

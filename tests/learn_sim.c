@@ -63,6 +63,15 @@ static long write_file(const char *path, const char *content, size_t size)
 }
 
 static const hak_os os = {.struct_size = sizeof(hak_os), .read_file = read_file, .write_file = write_file};
+/* No two arms are alike, but for those that a test makes so. */
+uint32_t alike[LEARN_ARMS];
+
+static uint32_t arm_alike(const hak_host *host, uint32_t bin, uint32_t arm)
+{
+  (void)host;
+  return bin == ROW / HAK_SITES ? alike[arm] : arm;
+}
+
 static const char *names[LEARN_ARMS];
 static hak_host host = {.struct_size = sizeof(hak_host),
                         .name = "test",
@@ -70,7 +79,8 @@ static hak_host host = {.struct_size = sizeof(hak_host),
                         .counters = counters,
                         .arm_name = names,
                         .meta_alloc = meta_alloc,
-                        .log = log_line};
+                        .log = log_line,
+                        .arm_alike = arm_alike};
 
 /* ---- the simulated core ---------------------------------------------------------------------------------------------- */
 
@@ -123,13 +133,17 @@ void ask(struct sim *sim)
                        .cells = cells};
   uint8_t before = sim->champion[sim->rows[0]];
   memset(sim->share, 0, sizeof sim->share);
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    sim->purse[row] = (uint16_t)row;
+    sim->most[row] = UINT16_MAX;
+  }
   MUST(sim->ops->choose(sim->self, &sample, &sim->choice) == HAK_OK);
   sim->changes += before != sim->champion[sim->rows[0]];
   for (uint32_t i = 0; i < HAK_ROWS; i++) {
     MUST(sim->champion[i] < sim->arms && sim->challenger[i] < sim->arms);
     sim->decisions_hash = mix(sim->decisions_hash + sim->champion[i] * 71U + sim->challenger[i] * 73U + sim->share[i]);
   }
-  sim->trial_count = 0;
+  sim->trial_count = sim->try_count = 0;
   sim->asked = sim->blocks;
 }
 
@@ -168,7 +182,8 @@ struct sim *new_sim(uint32_t policy, uint64_t seed)
   sim->row_count = 1;
   sim->random = mix(seed + 1);
   for (uint32_t i = 0; i < LEARN_ARMS; i++) {
-    sim->cost[i] = 1;
+    sim->cost[i] = sim->reigning[i] = 1;
+    alike[i] = i;
     snprintf(texts[i], sizeof texts[i], "t%u", i);
     names[i] = texts[i];
   }
@@ -196,6 +211,8 @@ void start(struct sim *sim)
                              .challenger = sim->challenger,
                              .share = sim->share,
                              .reason = sim->reason,
+                             .purse = sim->purse,
+                             .most = sim->most,
                              .standing = sim->standing};
   sim->now = 1000000000;
   ask(sim);
@@ -208,6 +225,7 @@ static void free_block(struct sim *sim, struct block *block)
   cell->release_ns += (uint64_t)sim->release_ns[block->trial.arm];
   if (block->measured && sim->trial_count < TRIALS_MOST) {
     sim->trials[sim->trial_count++] = block->trial;
+    sim->try_count += block->tried;
   }
   block->live = false;
 }
@@ -225,9 +243,16 @@ void one_block(struct sim *sim)
   }
   uint16_t row = sim->rows[sim->blocks % sim->row_count];
   uint64_t draw = mix(((uint64_t)sim->choice.seed << 32) ^ (row * UINT64_C(0x9e3779b97f4a7c15)) ^ sim->number[row]++);
-  bool tried = (draw & 0xffff) < sim->share[row];
+  bool measured = uniform(sim) < sim->measured;
+  uint16_t *most = &sim->most[sim->purse[row]];
+  bool tried = (draw & 0xffff) < sim->share[row] && measured && *most > 0;
+  *most -= tried;
   uint8_t arm = tried ? sim->challenger[row] : sim->champion[row];
-  double cost = sim->cost[arm] * noise(sim);
+  double cost = sim->cost[arm] * noise(sim) * (tried ? 1 : sim->reigning[arm]);
+  if (sim->cold > 0 && sim->blocks - sim->served[arm] > COLD) {
+    cost *= sim->cold;
+  }
+  sim->served[arm] = sim->blocks;
   if ((arm == sim->rare_arm || sim->rare_arm == LEARN_NOBODY) && uniform(sim) < sim->rare) {
     cost *= 1000;
   }
@@ -239,7 +264,7 @@ void one_block(struct sim *sim)
   sim->paid += mean_cost(sim, arm);
   sim->best += best;
   sim->over += tried ? mean_cost(sim, arm) / champion - 1 : 0;
-  *block = (struct block){.live = true, .measured = uniform(sim) < sim->measured};
+  *block = (struct block){.live = true, .measured = measured, .tried = tried};
   block->trial = (hak_trial){.row = row, .arm = arm, .bytes = 2097152, .used_bytes = 2097152};
   if (!sim->clock_stands) {
     block->trial.cpu_ns = (uint64_t)(cost * 6000) + 1;
@@ -249,7 +274,8 @@ void one_block(struct sim *sim)
   sim->blocks++;
   sim->now += 100000;
   sim->faults += arm == 0 ? 0 : sim->fault_rate / 10000;
-  bool enough = sim->choice.trials > 0 && sim->trial_count >= sim->choice.trials;
+  bool enough = sim->choice.trials > 0 &&
+                (sim->trial_count >= sim->choice.trials || (sim->choice.tries > 0 && sim->try_count >= sim->choice.tries));
   if (enough || sim->blocks - sim->asked >= EPOCH) {
     ask(sim);
   }

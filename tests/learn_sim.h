@@ -16,12 +16,23 @@
 /* For what the simulation calls very often, and outside of tests: only a failure is reported. */
 #define MUST(condition) ((condition) ? (void)0 : ck_abort_msg("%s:%d: %s", __FILE__, __LINE__, #condition))
 
-enum { EPSILON, ELO, POLICIES, SEEDS = 20, ARMS = 12, EPOCH = 1024, TRIALS_MOST = 256, LIVE_MOST = 8192, ROW = 20 * HAK_SITES };
+enum {
+  EPSILON,
+  ELO,
+  POLICIES,
+  SEEDS = 20,
+  ARMS = 12,
+  EPOCH = 1024,
+  TRIALS_MOST = 256,
+  LIVE_MOST = 8192,
+  COLD = 100,
+  ROW = 20 * HAK_SITES
+};
 
 /* ---- learn_sim.c ----------------------------------------------------------------------------------------------------- */
 
 struct block {
-  bool live, measured;
+  bool live, measured, tried;
   hak_trial trial;
 };
 
@@ -36,20 +47,23 @@ struct sim {
   double rare;             /* the part of an arm's blocks that cost a thousand times as much ... */
   uint32_t rare_arm;       /* ... of this arm, or with LEARN_NOBODY of all */
   double release_ns[LEARN_ARMS];
-  uint32_t life;     /* blocks from an allocation to its free */
-  double measured;   /* the part of the blocks that are trials */
-  bool clock_stands; /* all times are 0 */
-  uint16_t rows[8];  /* blocks come from these in turn */
+  double reigning[LEARN_ARMS]; /* an arm costs so many times as much while it is champion */
+  double cold;                 /* and its first block after COLD of others so many times as much; 0: no more than others */
+  uint64_t served[LEARN_ARMS]; /* when it last had one */
+  uint32_t life;               /* blocks from an allocation to its free */
+  double measured;             /* the part of the blocks that are trials */
+  bool clock_stands;           /* all times are 0 */
+  uint16_t rows[8];            /* blocks come from these in turn */
   uint32_t row_count;
   uint64_t fault_rate; /* per second, while a challenger or champion other than arm 0 is in force */
   uint64_t random;
 
   uint8_t champion[HAK_ROWS], challenger[HAK_ROWS], reason[HAK_ROWS];
-  uint16_t share[HAK_ROWS];
+  uint16_t share[HAK_ROWS], purse[HAK_ROWS], most[HAK_ROWS];
   hak_standing standing[LEARN_ARMS];
   hak_choice choice;
   hak_trial trials[TRIALS_MOST];
-  uint32_t trial_count;
+  uint32_t trial_count, try_count; /* finished; of them, of challengers */
   hak_cell cells[HAK_ROWS][LEARN_ARMS];
   struct block ring[LIVE_MOST];
   uint64_t epoch, blocks, asked, now, faults;
@@ -67,6 +81,9 @@ extern char file[1 << 20];
 extern long file_size; /* or -ENOENT */
 extern unsigned writes, lines;
 extern char last_line[256];
+
+/* Of each arm, the first one that does the same in the bin of ROW. */
+extern uint32_t alike[LEARN_ARMS];
 
 /* A simulation in which all arms cost 1. Fields and options may be changed before it starts. */
 struct sim *new_sim(uint32_t policy, uint64_t seed);

@@ -241,6 +241,12 @@ typedef struct hak_host {
 
   /* [load] For page backends: the first block will be there. The core makes ready what it will write down of it. */
   void (*expect)(const struct hak_host *host, const void *base);
+
+  /*
+   * [any] For policies. The first strategy that does with every size of a bin what `arm` does: between the two there is nothing
+   * to choose.
+   */
+  uint32_t (*arm_alike)(const struct hak_host *host, uint32_t bin, uint32_t arm);
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */
@@ -580,11 +586,14 @@ typedef struct hak_choice {
   uint32_t row_count;     /* HAK_ROWS of the core */
   uint8_t *champion;      /* [row_count] arm, below arm_count */
   uint8_t *challenger;    /* [row_count] arm, below arm_count */
-  uint16_t *share;        /* [row_count] of 65536 blocks, so many draw the challenger; 0: none */
+  uint16_t *share;        /* [row_count] of 65536 blocks, so many draw the challenger; 0: none. Only as many as can be measured do. */
   uint8_t *reason;        /* [row_count] enum hak_reason, read where the champion is a new one */
   hak_standing *standing; /* [arm_count] kept from call to call; zero at first */
   uint32_t trials;        /* ask again after so many trials, if that is before the epoch's end; 0: measure nothing */
   uint32_t seed;          /* of the draws */
+  uint32_t tries;         /* ask again also after so many trials of challengers; 0: those make no difference */
+  uint16_t *purse;        /* [row_count] the row whose `most` this one draws on; at first each row itself */
+  uint16_t *most;         /* [row_count] blocks of the challenger until the next decision, at most; at first UINT16_MAX */
 } hak_choice;
 
 /* Why a row got another champion, for the log of decisions. */

@@ -69,7 +69,7 @@ static void end_round(struct learn *learn, struct learn_contest *contest)
     arm->played = false;
     for (uint32_t j = 0; j < learn->arm_count; j++) {
       bool seeded = j == contest->champion || j == learn->baseline;
-      better += j != i && learn->enabled[j] && (seeded || above(&contest->arm[j], arm));
+      better += j != i && learn_plays(learn, contest, j) && (seeded || above(&contest->arm[j], arm));
     }
     bool seeded = i == contest->champion || i == learn->baseline;
     arm->out = better >= elo.survivors && !seeded;
@@ -82,14 +82,14 @@ static void end_round(struct learn *learn, struct learn_contest *contest)
   }
 }
 
-/* The best rated of those that have not played in this round; equals by lot. */
-static uint8_t best_left(struct learn *learn, struct learn_contest *contest)
+/* The best rated of those that can play now, and have or have not done so in this round; equals by lot. */
+static uint8_t best_left(struct learn *learn, struct learn_contest *contest, bool played)
 {
   uint8_t best = LEARN_NOBODY;
   uint32_t equals = 0;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     const struct learn_arm *arm = &contest->arm[i];
-    if (!learn_candidate(learn, contest, i) || arm->out || arm->played) {
+    if (!learn_ready(learn, contest, i) || arm->out || arm->played != played) {
       continue;
     }
     if (best == LEARN_NOBODY || arm->rating > contest->arm[best].rating) {
@@ -106,11 +106,11 @@ static uint8_t best_left(struct learn *learn, struct learn_contest *contest)
 static uint8_t elo_next(struct learn *learn, struct learn_contest *contest)
 {
   uint8_t next = LEARN_NOBODY;
-  if (contest->turns == 0 && learn_candidate(learn, contest, learn->baseline)) {
+  if (contest->turns == 0 && learn_ready(learn, contest, learn->baseline)) {
     next = (uint8_t)learn->baseline;
-  } else if ((next = best_left(learn, contest)) == LEARN_NOBODY) {
+  } else if ((next = best_left(learn, contest, false)) == LEARN_NOBODY && best_left(learn, contest, true) != LEARN_NOBODY) {
     end_round(learn, contest);
-    next = best_left(learn, contest);
+    next = best_left(learn, contest, false);
   }
   if (next != LEARN_NOBODY) {
     contest->arm[next].played = true;

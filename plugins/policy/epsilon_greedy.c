@@ -29,7 +29,7 @@ static uint8_t promising(struct learn *learn, const struct learn_contest *contes
   double least = 1;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     const struct learn_moments *match = &contest->arm[i].match;
-    if (learn_candidate(learn, contest, i) && match->n >= TURN / 2 && match->mean < least) {
+    if (learn_ready(learn, contest, i) && match->n >= TURN / 2 && match->mean < least) {
       least = match->mean;
       best = (uint8_t)i;
     }
@@ -44,7 +44,7 @@ static uint8_t promising(struct learn *learn, const struct learn_contest *contes
 static uint8_t epsilon_next(struct learn *learn, struct learn_contest *contest)
 {
   uint8_t best = LEARN_NOBODY;
-  if (contest->turns % BASELINE_TURNS == 0 && learn_candidate(learn, contest, learn->baseline)) {
+  if (contest->turns % BASELINE_TURNS == 0 && learn_ready(learn, contest, learn->baseline)) {
     return (uint8_t)learn->baseline;
   }
   if (contest->turns % 2 == 0 && (best = promising(learn, contest)) != LEARN_NOBODY) {
@@ -53,7 +53,7 @@ static uint8_t epsilon_next(struct learn *learn, struct learn_contest *contest)
   double most = 0;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     const struct learn_arm *arm = &contest->arm[i];
-    if (!learn_candidate(learn, contest, i)) {
+    if (!learn_ready(learn, contest, i)) {
       continue;
     }
     double wait = (double)(contest->blocks - arm->last + 1) * (1024 + learn_random(learn, 1024));

@@ -163,19 +163,26 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
       choice->reason[i] = contest->reason;
     }
   }
+  uint16_t share = (uint16_t)(learn->epsilon * 65536);
   choice->trials = learning ? TRIALS_MANY : 0;
+  choice->tries = 0;
   choice->seed = learn->seed + (uint32_t)learn->decisions; /* the draws of one table must not be those of the one before */
   for (uint32_t i = 0; i < learn->contest_count && learning; i++) {
     const struct learn_contest *contest = &learn->contest[i];
-    uint16_t part = learn_share(learn, contest);
+    uint32_t blocks = learn_blocks(learn, contest);
     uint32_t first = LEARN_FIRST_BIN * HAK_SITES + learn_first_row(learn->scope, i);
     uint32_t end = first + learn_row_count(learn->scope);
-    if (part > 0 && contest->arm[contest->challenger].match.n < NEW) {
+    if (blocks > 0 && contest->arm[contest->challenger].match.n < NEW) {
       choice->trials = TRIALS_FEW;
     }
-    for (uint32_t row = first; row < end && row < choice->row_count && part > 0; row++) {
+    if (blocks > 0 && blocks < TRIALS_FEW && (choice->tries == 0 || blocks < choice->tries)) {
+      choice->tries = blocks;
+    }
+    for (uint32_t row = first; row < end && row < choice->row_count && blocks > 0; row++) {
       choice->challenger[row] = contest->challenger;
-      choice->share[row] = part;
+      choice->share[row] = share;
+      choice->purse[row] = (uint16_t)first;
+      choice->most[row] = (uint16_t)blocks;
     }
   }
 }
@@ -205,7 +212,7 @@ static void answer(struct learn *learn, const hak_sample *sample, hak_choice *ch
     watch_faults(learn, sample);
     learn->decisions++;
   }
-  publish(learn, choice, !frozen && learn->enabled_count > 1);
+  publish(learn, choice, !frozen && learn->contested);
   report(learn, choice);
   if (learn->path != NULL && learn->unsaved && (learn->saved == 0 || sample->now - learn->saved >= SAVE_SECONDS * SECOND)) {
     save(learn, sample->now);
@@ -312,10 +319,34 @@ static const char *read_options(struct learn *learn, const hak_value *values)
       return "found a name in `arms` that is no strategy, expected those of [strategy.NAME] sections";
     }
   }
-  for (uint32_t i = 0; i < learn->arm_count; i++) {
-    learn->enabled_count += learn->enabled[i];
-  }
   return NULL;
+}
+
+/* Whether two arms do the same with all sizes of a contest. */
+static bool alike(const struct learn *learn, uint32_t contest, uint32_t a, uint32_t b)
+{
+  uint32_t first = learn_first_row(learn->scope, contest), end = first + learn_row_count(learn->scope);
+  bool same = true;
+  for (uint32_t row = first; row < end && same; row++) {
+    uint32_t bin = LEARN_FIRST_BIN + row / HAK_SITES;
+    same = learn->host->arm_alike(learn->host, bin, a) == learn->host->arm_alike(learn->host, bin, b);
+  }
+  return same;
+}
+
+/* Of arms that do the same the baseline plays, or the first. */
+static void find_spare(struct learn *learn, uint32_t contest)
+{
+  bool *spare = &learn->spare[contest * learn->arm_count];
+  uint32_t play = 0;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    for (uint32_t j = 0; j < learn->arm_count && !spare[i] && i != learn->baseline; j++) {
+      bool before = learn->enabled[j] && (j < i || j == learn->baseline);
+      spare[i] = before && j != i && alike(learn, contest, i, j);
+    }
+    play += learn->enabled[i] && !spare[i];
+  }
+  learn->contested |= play > 1;
 }
 
 static bool make_tables(struct learn *learn)
@@ -324,13 +355,17 @@ static bool make_tables(struct learn *learn)
   learn->contest_count = learn_contest_count(learn->scope);
   learn->contest = host->meta_alloc(host, learn->contest_count * sizeof *learn->contest, 64);
   struct learn_arm *arms = host->meta_alloc(host, learn->contest_count * learn->arm_count * sizeof *arms, 64);
+  learn->spare = host->meta_alloc(host, learn->contest_count * learn->arm_count * sizeof *learn->spare, 64);
   learn->row = host->meta_alloc(host, LEARN_ROWS * sizeof *learn->row, 64);
   learn->release = host->meta_alloc(host, LEARN_ROWS * learn->arm_count * sizeof *learn->release, 64);
-  if (learn->contest == NULL || arms == NULL || learn->row == NULL || learn->release == NULL) {
+  if (learn->contest == NULL || arms == NULL || learn->spare == NULL || learn->row == NULL || learn->release == NULL) {
     return false;
   }
   for (uint32_t i = 0; i < learn->contest_count; i++) {
     learn->contest[i].arm = &arms[i * learn->arm_count];
+  }
+  for (uint32_t i = 0; i < learn->contest_count; i++) {
+    find_spare(learn, i);
   }
   learn_reset(learn);
   if (learn->path != NULL) {

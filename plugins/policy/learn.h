@@ -65,7 +65,7 @@ extern const char *const learn_scopes[] __attribute__((visibility("hidden")));
                    .help = "one choice for everything, for each size bin, or for each bin and kind of call site"},             \
   [LEARN_EPSILON] = {.key = "epsilon",                                                                                         \
                      .type = HAK_FLOAT,                                                                                        \
-                     .fallback = "0.1",                                                                                        \
+                     .fallback = "0.25",                                                                                       \
                      .min = "0",                                                                                               \
                      .max = "0.5",                                                                                             \
                      .help = "largest part of the blocks that challengers get"},                                               \
@@ -171,28 +171,37 @@ struct learn_arm {
   uint64_t trials;            /* measured blocks */
   uint64_t games, wins, losses, draws;
   double rating; /* ELO */
+  bool cold;     /* its next trial is the first of a match */
+  bool guessed;  /* `all` is such a trial and nothing else */
   bool tried;    /* has had a turn since the phase began */
   bool lost;     /* has lost a match since the phase began */
-  bool barred;   /* caused too many faults; until the phase ends */
+  bool barred;   /* caused too many faults, or was worse as champion than it promised; until the phase ends */
   bool out;      /* eliminated; the rules' */
   bool played;   /* in this round; the rules' */
 };
 
 struct learn_contest {
-  struct learn_arm *arm;      /* [arm_count] */
-  uint64_t blocks;            /* since the start */
-  uint64_t fresh_blocks;      /* in this sample */
-  double pace;                /* blocks from one decision to the next, the largest of late */
-  struct learn_moments cost;  /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
-  struct learn_moments level; /* of their logarithms, since the champion or the phase began */
-  double window;              /* sum of the last logarithms, at most WINDOW of them */
-  uint32_t window_count;      /* how many */
-  int32_t alarm;              /* the last full window was above (1) or below (-1) the level */
-  double credit;              /* what exploring may still lose, in champion's blocks */
-  uint64_t turn_blocks;       /* `blocks` when the turn began */
-  uint32_t turns;             /* since the phase began */
+  struct learn_arm *arm;       /* [arm_count] */
+  uint64_t blocks;             /* since the start */
+  uint64_t fresh_blocks;       /* in this sample */
+  struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
+  struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
+  struct learn_moments before; /* what the former champion cost when it was that */
+  struct learn_moments level;  /* of their logarithms, since the champion or the phase began */
+  double window;               /* sum of the last logarithms, at most WINDOW of them */
+  uint32_t window_count;       /* how many */
+  int32_t alarm;               /* the last full window was above (1) or below (-1) the level */
+  double wide;                 /* sum of the full windows since it was last looked at, at most WINDOWS of them */
+  uint32_t wide_count;         /* how many */
+  double credit;               /* what exploring may still lose, in champion's blocks */
+  double loan;                 /* of it, what is to be paid back */
+  double left;                 /* of it for the next challenger */
+  bool saving;                 /* it is needed for an arm that has waited long */
+  uint64_t turn_blocks;        /* `blocks` when the turn began */
+  uint32_t turns;              /* since the phase began */
   uint8_t champion;
   uint8_t challenger; /* or LEARN_NOBODY */
+  uint8_t former;     /* champion before, as long as this one is on probation; or LEARN_NOBODY */
   uint8_t reason;     /* enum hak_reason of the champion */
   bool phase;         /* the trials of this sample showed that a new phase began */
   double jump;        /* and this is the logarithm of how much dearer the champion became */
@@ -241,7 +250,8 @@ struct learn {
   struct learn_row *row;         /* [LEARN_ROWS] */
   struct learn_release *release; /* [LEARN_ROWS * arm_count] */
   bool enabled[LEARN_ARMS];      /* may be chosen */
-  uint32_t enabled_count;
+  bool *spare;                   /* [contest_count * arm_count] does the same as another one there, which plays for both */
+  bool contested;                /* some contest has more than one arm to choose from */
   uint32_t baseline;
   double epsilon, budget;
   double weight[LEARN_TERMS]; /* their sum is 1 */
@@ -304,11 +314,17 @@ void learn_decide(struct learn *learn, struct learn_contest *contest);
 /* The baseline becomes champion because of too many faults; the champion that was must wait for a new phase. */
 void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 
-/* The part of the blocks that the challenger gets until the next decision, of 65536. */
-uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest);
+/* How many blocks the challenger may get until the next decision. */
+uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest);
+
+/* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */
+bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* Whether the arm may be made challenger. */
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
+
+/* Whether it is one, and the budget allows for a block of it now. */
+bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* What one of its blocks costs more than the champion's, in champion's blocks, or 0. An unknown arm gets a guess. */
 double learn_extra(const struct learn_arm *arm);
@@ -322,6 +338,9 @@ double learn_variance(const struct learn_moments *moments);
 
 /* Takes note of what was released. `row` counts from LEARN_FIRST_BIN. */
 void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell);
+
+/* What the arm released in the row so far counts little from now on. */
+void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm);
 
 /* The cost of a trial of an arm in that row. False while the row is being calibrated, to which the trial then contributes. */
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost);

@@ -31,17 +31,23 @@ enum {
   KEEP = 8,              /* as so many trials counts, at most, what earlier matches and champions have shown */
   CLIP = 256,            /* champion's means; see above */
   PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
+  KNOWN = 1,             /* trial from which on an arm's cost is known; what is left from before a phase is less */
   WIN_TRIALS = 8,        /* least number for a win ... */
   LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
   WINDOW = 16,           /* trials; see phase_trial */
-  OUT_MIN = 3,           /* blocks that an unknown arm may have out */
+  WINDOWS = 4,           /* together they are a wide one */
+  OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
-  PACE_MIN = 64,         /* blocks from one decision to the next that a share allows for, at least */
+  PROBATION_LEAST = 24,  /* trials of a new champion before it is compared with the one before */
+  PROBATION = 256,       /* and after which it no longer is */
+  BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
+  LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
 #define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
+#define FEW 4.0           /* the noise itself is badly known from few trials: with this number of them, twice as many errors */
 #define BACK_NOISE 3.5    /* the same for the baseline */
 #define LOSS_NOISE 2.5    /* standard errors that it must be worse */
 #define DRAW_NOISE 1.5    /* within so many it is a draw */
@@ -49,11 +55,19 @@ enum {
 #define NOISE_MIN 0.005   /* no mean is known better than this */
 #define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
 #define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
+#define WIDE_NOISE 4.0    /* the same for a wide window, */
+#define WIDE_LEAST 0.1    /* and its least difference: level and window overlap */
+#define PHASE_MOST 2.0    /* and at most such a multiple of the champion's cost */
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
-#define PACE_KEPT 0.75    /* of the pace, from one decision to the next */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
 
-/* Credit, in blocks of which the budget is a part: at the start; at most; kept for a new phase. */
+#define PROBATION_NOISE 3.5 /* standard errors that a new champion must be worse than the one before was */
+#define AIM 0.9             /* of the budget is used: what blocks have cost is an estimate */
+#define LOANS 3             /* so many at a time */
+#define PAY_BACK 0.25       /* of what the budget gives goes to a loan */
+#define JUMP_MOST 12.0      /* logarithms by which a new phase is dearer or cheaper, at most */
+
+/* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
 #define CREDIT_START 3200
 #define CREDIT_MOST 6400
 #define CREDIT_KEPT 1600
@@ -124,9 +138,14 @@ uint32_t learn_first_row(enum learn_scope scope, uint32_t contest)
   return contest * learn_row_count(scope);
 }
 
+bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
+{
+  return learn->enabled[arm] && !learn->spare[(uint32_t)(contest - learn->contest) * learn->arm_count + arm];
+}
+
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
 {
-  return learn->enabled[arm] && arm != contest->champion && !contest->arm[arm].barred;
+  return learn_plays(learn, contest, arm) && arm != contest->champion && !contest->arm[arm].barred;
 }
 
 /* What one of its blocks costs more than the champion's, in champion's blocks. What the match shows is newer than all else. */
@@ -135,7 +154,7 @@ static double extra_cost(const struct learn_arm *arm)
   if (arm->match.n >= LOSS_TRIALS) {
     return arm->match.mean - 1;
   }
-  return arm->all.n > 0 ? arm->all.mean - 1 : UNKNOWN_EXTRA;
+  return arm->all.n >= KNOWN ? arm->all.mean - 1 : UNKNOWN_EXTRA;
 }
 
 double learn_extra(const struct learn_arm *arm)
@@ -163,6 +182,8 @@ static void measure_again(struct learn_contest *contest)
   contest->window = 0;
   contest->window_count = 0;
   contest->alarm = 0;
+  contest->wide = 0;
+  contest->wide_count = 0;
 }
 
 /* What is known of the other arms counts little from now on. */
@@ -171,6 +192,7 @@ static void forget(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     struct learn_arm *arm = &contest->arm[i];
     fade(&arm->all, PHASE_WEIGHT);
+    arm->all.mean = smaller(arm->all.mean, PHASE_MOST);
     arm->match = (struct learn_moments){0, 0, 0};
     arm->tried = arm->lost = arm->barred = false;
   }
@@ -188,8 +210,18 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
     learn_cost_forget(learn, first + i);
   }
-  contest->credit = smaller(contest->credit / exp(smaller(larger(contest->jump, -4), 4)), learn->budget * CREDIT_MOST);
+  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), most = LOANS * CREDIT_START * learn->budget;
+  contest->loan /= unit;
+  double loan = smaller(CREDIT_START * learn->budget, larger(most - contest->loan, 0));
+  double credit = contest->credit / unit;
+  if (credit < 0) { /* the debt of another phase must not keep this one from learning: it is paid back with the loan */
+    contest->loan -= credit;
+    credit = 0;
+  }
+  contest->credit = smaller(credit + loan, learn->budget * CREDIT_MOST);
+  contest->loan += loan;
   contest->phase = false;
+  contest->former = LEARN_NOBODY;
   contest->challenger = LEARN_NOBODY;
   memset(&contest->cost, 0, sizeof contest->cost);
   measure_again(contest);
@@ -205,6 +237,9 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
 {
   struct learn_arm *next = &contest->arm[arm], *last = &contest->arm[contest->champion];
   struct learn_moments cost = shown != NULL ? *shown : (struct learn_moments){0, 0, 0};
+  contest->former = shown != NULL ? contest->champion : LEARN_NOBODY;
+  contest->before = contest->cost;
+  contest->reign = (struct learn_moments){0, 0, 0};
   double mean = contest->cost.mean;
   double ratio = shown != NULL ? shown->mean : 1;
   last->all = contest->cost;
@@ -230,6 +265,69 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   hak_count(learn->host, LEARN_REVERTS, reason == HAK_REASON_REVERT || reason == HAK_REASON_FAULTS);
 }
 
+/* ---- the budget ------------------------------------------------------------------------------------------------------ */
+
+/* What is left of the credit for an arm, beside what others have out and what is kept for a new phase. */
+static double credit_left(const struct learn *learn, const struct learn_contest *contest)
+{
+  double kept = CREDIT_KEPT * learn->budget, left = contest->credit;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    const struct learn_arm *other = &contest->arm[i];
+    left -= (other->live + other->unpaid) * learn_extra(other);
+    if (learn_candidate(learn, contest, i) && !other->tried) {
+      kept = 0;
+    }
+  }
+  return left - kept;
+}
+
+/*
+ * An arm that is dearer gets a block only when the credit has enough for it, or is half full: the dearest would never come again
+ * otherwise.
+ */
+static bool affordable(const struct learn *learn, const struct learn_arm *arm, double left)
+{
+  double extra = learn_extra(arm);
+  bool costs = extra > 0 || arm->all.n < LOSS_TRIALS;
+  return !costs || (left > 0 && left >= smaller(extra, CREDIT_MOST / 2 * learn->budget));
+}
+
+bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
+{
+  const struct learn_arm *own = &contest->arm[arm];
+  bool free = learn_extra(own) <= 0 || contest->blocks - own->last > LONG_WAIT;
+  return learn_candidate(learn, contest, arm) && affordable(learn, own, contest->left) && (free || !contest->saving);
+}
+
+/* What a challenger may cost. While an arm that is dearer has waited long, others that cost something must not take it away. */
+static void save_up(const struct learn *learn, struct learn_contest *contest)
+{
+  contest->left = credit_left(learn, contest);
+  contest->saving = false;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    const struct learn_arm *arm = &contest->arm[i];
+    bool waits = learn_candidate(learn, contest, i) && contest->blocks - arm->last > LONG_WAIT;
+    contest->saving |= waits && !affordable(learn, arm, contest->left);
+  }
+}
+
+uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest)
+{
+  if (contest->challenger == LEARN_NOBODY) {
+    return 0;
+  }
+  const struct learn_arm *arm = &contest->arm[contest->challenger];
+  double extra = learn_extra(arm), left = credit_left(learn, contest);
+  double blocks = OUT_MIN + OUT_EACH * arm->all.n - arm->live;
+  if (!affordable(learn, arm, left)) {
+    return 0;
+  }
+  if (extra > 0) {
+    blocks = smaller(blocks, larger(left / extra, 1));
+  }
+  return blocks >= 1 ? (uint32_t)smaller(blocks, BLOCKS_MOST) : 0;
+}
+
 /* ---- matches --------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -242,12 +340,16 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
 {
   const struct learn_arm *arm = &contest->arm[contest->challenger];
   const struct learn_moments *shown = &arm->match;
+  if (arm->guessed && learn_extra(arm) > CREDIT_MOST / 2 * learn->budget) {
+    return LEARN_LOST; /* the budget will not allow another block for long */
+  }
   if (shown->n > 0 && contest->cost.n >= WARM) {
     double noise = learn_variance(&contest->cost) / (contest->cost.mean * contest->cost.mean);
     double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
     double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
     double gain = 1 - shown->mean;
     double need = contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
+    need *= 1 + FEW / contest->cost.n;
     if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
       return LEARN_WIN;
     }
@@ -259,7 +361,9 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
       return LEARN_DRAW;
     }
   }
-  bool interrupted = learn->rules->turn > 0 && arm->turn >= learn->rules->turn;
+  /* An arm that has become too dear lets others go first. */
+  bool interrupted = (learn->rules->turn > 0 && arm->turn >= learn->rules->turn) ||
+                     (arm->live + arm->unpaid <= 0 && !affordable(learn, arm, credit_left(learn, contest)));
   return interrupted || contest->blocks - contest->turn_blocks > PATIENCE ? LEARN_OVER : LEARN_OPEN;
 }
 
@@ -273,6 +377,7 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
   contest->challenger = LEARN_NOBODY;
   contest->turns++;
   if (result == LEARN_OVER) {
+    arm->played &= learn->rules->turn > 0; /* a match that was to be played to its end goes on */
     return;
   }
   arm->games++;
@@ -308,9 +413,39 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
     contest->arm[next].turn = 0;
     if (contest->arm[next].match.n <= 0) {
       fade(&contest->arm[next].all, KEEP);
+      contest->arm[next].cold = true;
+      uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
+      for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
+        learn_cost_release_anew(learn, first + i, next);
+      }
     }
     contest->challenger = next;
     contest->turn_blocks = contest->blocks;
+  }
+}
+
+/*
+ * As champion an arm meets other conditions than as challenger: a heap that found room for a few blocks may not for all. One that proves
+ * worse than the champion before it was goes, and does not come back in this phase.
+ */
+static void judge_champion(struct learn *learn, struct learn_contest *contest)
+{
+  const struct learn_moments *now = &contest->reign, *then = &contest->before;
+  if (contest->former == LEARN_NOBODY || now->n < PROBATION_LEAST) {
+    return;
+  }
+  double error = sqrt(learn_variance(now) / now->n + learn_variance(then) / then->n);
+  double worse = now->mean - then->mean;
+  uint8_t failed = contest->champion, former = contest->former;
+  if (worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
+    struct learn_moments shown = *then;
+    fade(&shown, WARM);
+    rescale(&shown, 1 / contest->cost.mean);
+    promote(learn, contest, former, &shown, former == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
+    contest->arm[failed].barred = failed != learn->baseline;
+    contest->former = LEARN_NOBODY;
+  } else if (now->n >= PROBATION) {
+    contest->former = LEARN_NOBODY;
   }
 }
 
@@ -336,6 +471,7 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
   if (contest->phase) {
     begin_phase(learn, contest);
   }
+  judge_champion(learn, contest);
   if (contest->challenger != LEARN_NOBODY) {
     enum learn_result result = judge(learn, contest);
     if (result != LEARN_OPEN) {
@@ -343,37 +479,25 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
     }
   }
   if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM) {
+    save_up(learn, contest);
     begin_turn(learn, contest);
   }
 }
 
-uint16_t learn_share(const struct learn *learn, const struct learn_contest *contest)
-{
-  if (contest->challenger == LEARN_NOBODY) {
-    return 0;
-  }
-  const struct learn_arm *arm = &contest->arm[contest->challenger];
-  double extra = learn_extra(arm), kept = CREDIT_KEPT * learn->budget, left = contest->credit;
-  for (uint32_t i = 0; i < learn->arm_count; i++) {
-    const struct learn_arm *other = &contest->arm[i];
-    left -= (other->live + other->unpaid) * learn_extra(other);
-    if (learn_candidate(learn, contest, i) && !other->tried) {
-      kept = 0;
-    }
-  }
-  left -= kept;
-  double blocks = OUT_MIN + OUT_EACH * arm->all.n - arm->live;
-  if (extra > 0 || arm->all.n < LOSS_TRIALS) {
-    if (left <= 0) {
-      return 0;
-    }
-    blocks = smaller(blocks, larger(left / larger(extra, DBL_MIN), 1));
-  }
-  double part = smaller(blocks / larger(contest->pace, PACE_MIN), learn->epsilon) * 65536;
-  return part > 0 ? (uint16_t)part : 0;
-}
-
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
+
+/* Where costs vary much, a smaller move shows in more trials together. */
+static void wide_window(struct learn_contest *contest)
+{
+  double moved = contest->wide / (WINDOW * WINDOWS) - contest->level.mean;
+  double error = sqrt(learn_variance(&contest->level) * (1.0 / (WINDOW * WINDOWS) + 1 / contest->level.n));
+  if (contest->level.n >= 2 * WINDOW * WINDOWS && fabs(moved) > larger(WIDE_NOISE * error, WIDE_LEAST)) {
+    contest->phase = true;
+    contest->jump = moved;
+  }
+  contest->wide = 0;
+  contest->wide_count = 0;
+}
 
 /*
  * Whether the champion's costs have moved: the mean of WINDOW logarithms is compared with that of the last CHAMPION_MEMORY.
@@ -395,28 +519,50 @@ static void phase_trial(struct learn_contest *contest, double logarithm)
     contest->jump = moved;
   }
   contest->alarm = alarm;
+  contest->wide += contest->window;
   contest->window = 0;
   contest->window_count = 0;
+  if (++contest->wide_count == WINDOWS) {
+    wide_window(contest);
+  }
 }
 
 static void champion_trial(struct learn_contest *contest, double cost)
 {
   bool known = contest->cost.n >= WARM;
-  add(&contest->cost, known ? smaller(cost, CLIP * contest->cost.mean) : cost, CHAMPION_MEMORY);
+  double bounded = known ? smaller(cost, CLIP * contest->cost.mean) : cost;
+  add(&contest->cost, bounded, CHAMPION_MEMORY);
+  add(&contest->reign, bounded, DBL_MAX);
   phase_trial(contest, log(cost));
 }
 
+/*
+ * The first block that an arm gets for a match is paid for but not compared: it bears what comes but once, a heap that grows, a
+ * cache that is empty. Of an arm of which nothing else is known it says how dear the next one may be.
+ */
 static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost)
 {
   if (contest->cost.n < WARM) {
     return;
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
+  arm->due += multiple - 1;
+  arm->due_trials++;
+  if (arm->cold) {
+    arm->cold = false;
+    arm->guessed = arm->all.n < KNOWN;
+    if (arm->guessed) {
+      arm->all = (struct learn_moments){1, multiple, 0};
+    }
+    return;
+  }
+  if (arm->guessed) {
+    arm->all = (struct learn_moments){0, 0, 0};
+    arm->guessed = false;
+  }
   add(&arm->all, multiple, ARM_MEMORY);
   add(&arm->match, multiple, DBL_MAX);
   arm->turn++;
-  arm->due += multiple - 1;
-  arm->due_trials++;
 }
 
 void learn_contest_trial(struct learn_contest *contest, uint32_t arm, double cost)
@@ -444,9 +590,10 @@ void learn_contest_blocks(struct learn *learn, struct learn_contest *contest)
 {
   double blocks = (double)contest->fresh_blocks;
   if (contest->fresh_blocks > 0) {
-    contest->pace = larger(blocks, contest->pace * PACE_KEPT);
+    double income = AIM * learn->budget * blocks, paid = smaller(income * PAY_BACK, contest->loan);
     contest->blocks += contest->fresh_blocks;
-    contest->credit = smaller(contest->credit + learn->budget * blocks, CREDIT_MOST * learn->budget);
+    contest->loan -= paid;
+    contest->credit = smaller(contest->credit + income - paid, CREDIT_MOST * learn->budget);
     learn->blocks += contest->fresh_blocks;
     contest->fresh_blocks = 0;
   }
@@ -467,8 +614,12 @@ void learn_contest_reset(const struct learn *learn, struct learn_contest *contes
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     arms[i].rating = learn->rules->first_rating;
   }
-  *contest = (struct learn_contest){
-      .arm = arms, .champion = (uint8_t)learn->baseline, .challenger = LEARN_NOBODY, .credit = CREDIT_START * learn->budget};
+  *contest = (struct learn_contest){.arm = arms,
+                                    .champion = (uint8_t)learn->baseline,
+                                    .challenger = LEARN_NOBODY,
+                                    .former = LEARN_NOBODY,
+                                    .credit = CREDIT_START * learn->budget,
+                                    .loan = CREDIT_START * learn->budget};
 }
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------- */

@@ -7,19 +7,20 @@
  *
  *     1 + sum of weight * (term - reference) / scale
  *
- * where the reference is the mean of the baseline in the same row, so that the baseline costs 1. The scale is the reference,
+ * where the reference is the mean of the baseline in the same size bin, so that the baseline costs 1. The scale is the reference,
  * which makes the sum that of the weighted ratios, unless the reference is too small to matter: then twice of nearly nothing
  * would outweigh half of something. So the scale of each time is at least a quarter of both times together, and no
  * nanosecond counts more than four times as much as another beyond what the weights say. The times together count as at
  * least FLOOR_NS: below, the clock's own noise would decide. The scale of memory is at least a quarter of the bytes
  * requested: what a block holds that is hardly touched does not matter, unless an arm makes it much more.
  *
- * References are calibrated once, by the first trials of the baseline in that row, or of another champion when these come
+ * References are calibrated once, by the first trials of the baseline in that bin, or of another champion when these come
  * first, and then stay until the program changes what it does: a unit that moved would look like a better arm. The dearest of
  * the calibrating trials is left out, as it may have been interrupted.
  *
  * Pages are often released long after the free, many at a time, so their time is known for arm and row only. What it comes to
- * for each freed block is added to the time of every trial.
+ * for each freed block is added to the time of every trial. An arm that has only a few blocks now and then would remember it for too
+ * long: what was before a match counts little.
  */
 #include "learn.h"
 
@@ -29,26 +30,50 @@ enum {
   CALIBRATE = 16,      /* trials */
   FLOOR_NS = 400,      /* see above */
   RELEASE_FREES = 256, /* freed blocks after which the older half of what was released counts half */
+  RELEASE_KEEP = 4,    /* as so many counts what was released before a match or a phase */
   SHARE = 4            /* a scale is at least this part of what its term belongs to */
 };
 
 #define COST_MIN 0.001 /* a cost is positive: logarithms of it are taken, and other costs divided by it */
 
+/*
+ * Kinds of site share a reference unless each has a contest of its own: a kind that a few trials have calibrated, all of blocks that
+ * happened to be cheap, would make the others look dear.
+ */
+static uint32_t place(const struct learn *learn, uint32_t row)
+{
+  return learn->scope == LEARN_SITE ? row : row - row % HAK_SITES;
+}
+
+static void fade(struct learn_release *release, double most)
+{
+  if (release->frees > most) {
+    release->ns *= most / release->frees;
+    release->frees = most;
+  }
+}
+
 void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell)
 {
-  struct learn_release *release = &learn->release[row * learn->arm_count + cell->arm];
+  struct learn_release *release = &learn->release[place(learn, row) * learn->arm_count + cell->arm];
   release->frees += (double)cell->frees;
   release->ns += (double)cell->release_ns;
   if (release->frees > 2 * RELEASE_FREES) {
-    double keep = RELEASE_FREES / release->frees;
-    release->frees *= keep;
-    release->ns *= keep;
+    fade(release, RELEASE_FREES);
   }
+}
+
+void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm)
+{
+  fade(&learn->release[place(learn, row) * learn->arm_count + arm], RELEASE_KEEP);
 }
 
 void learn_cost_forget(struct learn *learn, uint32_t row)
 {
-  memset(&learn->row[row], 0, sizeof learn->row[row]);
+  memset(&learn->row[place(learn, row)], 0, sizeof *learn->row);
+  for (uint32_t arm = 0; arm < learn->arm_count; arm++) {
+    learn_cost_release_anew(learn, row, arm);
+  }
 }
 
 static double at_least(double value, double least)
@@ -58,7 +83,7 @@ static double at_least(double value, double least)
 
 void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TERMS])
 {
-  struct learn_row *price = &learn->row[row];
+  struct learn_row *price = &learn->row[place(learn, row)];
   double time = at_least(ref[LEARN_TERM_CPU] + ref[LEARN_TERM_FAULTS], FLOOR_NS);
   const double least[LEARN_TERMS] = {time / SHARE, time / SHARE, 1.0 / SHARE};
   for (uint32_t i = 0; i < LEARN_TERMS; i++) {
@@ -71,7 +96,7 @@ void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TE
 /* Adds a trial to the calibration of its row, and ends it with the last one. */
 static void calibrate(struct learn *learn, uint32_t row, bool baseline, const double term[LEARN_TERMS])
 {
-  struct learn_row *price = &learn->row[row];
+  struct learn_row *price = &learn->row[place(learn, row)];
   uint32_t who = baseline ? 0 : 1;
   double time = term[LEARN_TERM_CPU] + term[LEARN_TERM_FAULTS];
   double *dearest = price->dearest[who];
@@ -93,11 +118,11 @@ static void calibrate(struct learn *learn, uint32_t row, bool baseline, const do
 
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost)
 {
-  const struct learn_release *release = &learn->release[row * learn->arm_count + trial->arm];
+  const struct learn_release *release = &learn->release[place(learn, row) * learn->arm_count + trial->arm];
   double each = release->frees > 0 ? release->ns / release->frees : 0;
   const double term[LEARN_TERMS] = {(double)trial->cpu_ns + each, (double)trial->fault_ns,
                                     ((double)trial->used_bytes + (double)trial->held_bytes) / (double)trial->bytes};
-  const struct learn_row *price = &learn->row[row];
+  const struct learn_row *price = &learn->row[place(learn, row)];
   if (!price->priced) {
     if (champion || trial->arm == learn->baseline) {
       calibrate(learn, row, trial->arm == learn->baseline, term);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault_meter.h - whether huge pages cost less than small ones here and now, found out by touching.
+ *
+ * A huge page that is not there yet takes a fault where small ones take 512. On one machine the one is a fifth of the others; on
+ * another, a virtual one whose host must first find the memory say, it is several times as much, and that changes within minutes.
+ * So the first touch of a page is timed now and then. When a huge one took longer than so many small ones, there is a pause: so many
+ * bytes come from small pages before the next try, twice as many each time that it is in vain.
+ *
+ * Shared by hugepage.c and span_pool.c. The owner of a meter has the lock for it.
+ */
+#ifndef FAULT_METER_H
+#define FAULT_METER_H
+
+#include "hakmem/plugin.h"
+
+#define FAULT_LEAST UINT64_C(100)        /* ns; a touch that takes less has met a small page that was there, */
+#define FAULT_LEAST_HUGE UINT64_C(10000) /* or a huge one */
+#define FAULT_FIRST UINT64_C(500)        /* ns of a small page while nothing is known */
+#define FAULT_RATIO 512                  /* small pages in a huge one */
+#define FAULT_PAUSE ((size_t)32 << 20)   /* bytes of the first pause */
+#define FAULT_PAUSE_MOST ((size_t)1 << 30)
+
+struct fault_meter {
+  uint64_t small;    /* recent mean of the first touch of a small page, ns; 0: FAULT_FIRST */
+  size_t pause;      /* bytes to come from small pages */
+  size_t next_pause; /* the next time; 0: FAULT_PAUSE */
+};
+
+/* Writes to memory that nobody uses yet. Returns the ns that it took. */
+static inline uint64_t fault_touch(const hak_host *host, void *at)
+{
+  uint64_t began = host->os->now();
+  *(volatile char *)at = 0;
+  return host->os->now() - began;
+}
+
+/* Whether `bytes` may come from huge pages. */
+static inline bool fault_huge_pays(struct fault_meter *meter, size_t bytes)
+{
+  bool pays = meter->pause == 0;
+  meter->pause -= bytes < meter->pause ? bytes : meter->pause;
+  return pays;
+}
+
+static inline void fault_note_small(struct fault_meter *meter, uint64_t took)
+{
+  uint64_t mean = meter->small != 0 ? meter->small : FAULT_FIRST;
+  took = took < 8 * mean ? took : 8 * mean; /* an interruption is no fault */
+  if (took >= FAULT_LEAST) {
+    meter->small = (7 * mean + took) / 8;
+  }
+}
+
+/* False when the page was dear: the pause has begun. */
+static inline bool fault_note_huge(struct fault_meter *meter, uint64_t took)
+{
+  if (took < FAULT_LEAST_HUGE) {
+    return true;
+  }
+  bool dear = took > FAULT_RATIO * (meter->small != 0 ? meter->small : FAULT_FIRST);
+  size_t next = meter->next_pause != 0 ? meter->next_pause : FAULT_PAUSE;
+  meter->pause = dear ? next : 0;
+  meter->next_pause = dear && next < FAULT_PAUSE_MOST ? 2 * next : dear ? next : 0;
+  return !dear;
+}
+
+#endif
