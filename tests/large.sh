@@ -59,7 +59,7 @@ fi
 
 # A queue: pages that reclaim releases serve again. Without it they go back at once, and are touched anew.
 queue() { # SETTINGS: page faults
-  under "$default" "$1" "$WORK/scenario" streaming | sed -n 's/.*"faults": \([0-9]*\).*/\1/p'
+  under "$default" "backend.hugepage.mode=thp;$1" "$WORK/scenario" streaming | sed -n 's/.*"faults": \([0-9]*\).*/\1/p'
 }
 kept=$(queue "stats.exit=text;stats.file=$WORK/queue")
 report=$(<"$WORK/queue")

@@ -27,7 +27,7 @@
 enum {
   ARENA_DIVISOR = 4, /* a larger part of an arena than this becomes a mapping of its own */
   LIMIT_SHARE = 64,  /* of a limited address space, one arena takes this fraction */
-  GAPS = 32,         /* of the peak, this part more may be dirty or taken */
+  GAPS = 16,         /* of the peak, this part more may be dirty or taken */
   LEADS = 8192,      /* no more than so many leads, for the same reason as with moves */
   MOVES_LIVE = 1024  /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
 };
@@ -378,7 +378,15 @@ static void free_chain(struct extent_pool *pool, const hak_range *chain, const h
 
 void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger)
 {
-  free_chain(pool, chain, purger, pool->keep != 0);
+  free_chain(pool, chain, purger, __atomic_load_n(&pool->keep, __ATOMIC_RELAXED) != 0);
+}
+
+void extent_keep(struct extent_pool *pool, uint64_t ns)
+{
+  uint64_t before = __atomic_exchange_n(&pool->keep, ns, __ATOMIC_RELAXED);
+  if (ns == 0 && before != 0) {
+    (void)extent_trim(pool);
+  }
 }
 
 bool extent_expire(struct extent_pool *pool)

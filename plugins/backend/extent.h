@@ -67,6 +67,9 @@ void extent_free(struct extent_pool *pool, void *base, size_t capacity);
 /* With setup.keep, pages stay at first, and `purger` is for later, too: it must stay valid. */
 void extent_free_many(struct extent_pool *pool, const hak_range *chain, const hak_purger *purger);
 
+/* [any] Changes setup.keep. With 0 what has been kept goes now. */
+void extent_keep(struct extent_pool *pool, uint64_t ns);
+
 /* [slow] Releases what has been kept for too long. True while there may be more. */
 bool extent_expire(struct extent_pool *pool);
 

@@ -5,7 +5,7 @@
  * A huge page that is not there yet takes a fault where small ones take 512. On one machine the one is a fifth of the others; on
  * another, a virtual one whose host must first find the memory say, it is several times as much, and that changes within minutes.
  * So the first touch of a page is timed now and then. When a huge one took longer than so many small ones, there is a pause: so many
- * bytes come from small pages before the next try, twice as many each time that it is in vain.
+ * bytes come from small pages before the next try, four times as many each time that it is in vain.
  *
  * Shared by hugepage.c and span_pool.c. The owner of a meter has the lock for it.
  */
@@ -18,13 +18,12 @@
 #define FAULT_LEAST_HUGE UINT64_C(10000) /* or a huge one */
 #define FAULT_FIRST UINT64_C(500)        /* ns of a small page while nothing is known */
 #define FAULT_RATIO 512                  /* small pages in a huge one */
-#define FAULT_PAUSE ((size_t)32 << 20)   /* bytes of the first pause */
-#define FAULT_PAUSE_MOST ((size_t)1 << 30)
+#define FAULT_PAUSE_MOST ((size_t)16 << 30)
 
 struct fault_meter {
   uint64_t small;    /* recent mean of the first touch of a small page, ns; 0: FAULT_FIRST */
   size_t pause;      /* bytes to come from small pages */
-  size_t next_pause; /* the next time; 0: FAULT_PAUSE */
+  size_t next_pause; /* the next time; 0: the first one */
 };
 
 /* Writes to memory that nobody uses yet. Returns the ns that it took. */
@@ -52,16 +51,16 @@ static inline void fault_note_small(struct fault_meter *meter, uint64_t took)
   }
 }
 
-/* False when the page was dear: the pause has begun. */
-static inline bool fault_note_huge(struct fault_meter *meter, uint64_t took)
+/* False when the page was dear: the pause has begun, of `first` bytes the first time. */
+static inline bool fault_note_huge(struct fault_meter *meter, uint64_t took, size_t first)
 {
   if (took < FAULT_LEAST_HUGE) {
     return true;
   }
   bool dear = took > FAULT_RATIO * (meter->small != 0 ? meter->small : FAULT_FIRST);
-  size_t next = meter->next_pause != 0 ? meter->next_pause : FAULT_PAUSE;
+  size_t next = meter->next_pause != 0 ? meter->next_pause : first;
   meter->pause = dear ? next : 0;
-  meter->next_pause = dear && next < FAULT_PAUSE_MOST ? 2 * next : dear ? next : 0;
+  meter->next_pause = !dear ? 0 : next < FAULT_PAUSE_MOST ? 4 * next : next;
   return !dear;
 }
 

@@ -8,7 +8,8 @@
  *
  * Huge pages are earned. A huge page costs some thirty times a small one, which is little for who touches all of it and much for
  * who touches a few bytes. So a block begins with a granule of small pages in front of its first huge page, and whether the
- * latter was touched shows if the program can do without this.
+ * latter was touched shows if the program can do without this. And where huge pages turn out to cost more than small ones, blocks
+ * come from a second pool, which has small pages, until the next try.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -19,6 +20,7 @@
 #include <sys/mman.h>
 
 #include "extent.h"
+#include "fault_meter.h"
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26) /* the binary logarithm of the page size, where the kernel looks for it */
@@ -26,6 +28,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+
+/* Bytes that come from small pages at least, when a huge one was dear: with each change the pages of one pool are given up. */
+#define PAUSE ((size_t)16 << 30)
 
 #define MILLISECOND UINT64_C(1000000)
 
@@ -54,7 +59,7 @@ static const hak_option hugepage_options[HUGEPAGE_OPTIONS] = {
                        .fallback = "auto",
                        .choices = hugepage_modes,
                        .help =
-                           "auto: transparent where the system has them; thp: ask for them; hugetlb: from the reserved pool"},
+                           "auto: transparent ones while they pay; thp: ask for them always; hugetlb: from the reserved pool"},
     [HUGEPAGE_KEEP] = {.key = "keep",
                        .type = HAK_INT,
                        .fallback = "1000",
@@ -76,12 +81,18 @@ static const hak_counter hugepage_counters[HUGEPAGE_COUNTERS] = {
 struct hugepage {
   const hak_host *host;
   struct extent_pool *pool;
+  struct extent_pool *small; /* the pool with small pages */
   enum mode mode;
-  bool transparent;  /* the system gives huge pages to arenas */
-  uintptr_t witness; /* the second granule of the last block with a lead; 0: looked at already; atomic */
-  uint32_t dense;    /* such a block was touched there; atomic */
-  uint32_t packed;   /* blocks without a lead since; atomic */
-  uint32_t warned;   /* the first fallback has been logged; atomic */
+  bool transparent;         /* the system gives huge pages to arenas */
+  hak_lock lock;            /* guards the meter and what follows from it */
+  struct fault_meter meter; /* what huge pages cost */
+  uint64_t keep;            /* ns; pages of freed blocks stay so long in the pool in force; constant */
+  bool dear;                /* the pool in force is the one with small pages */
+  uint32_t divided;         /* both pools are in use; atomic */
+  uintptr_t witness;        /* the second granule of the last block with a lead; 0: looked at already; atomic */
+  uint32_t dense;           /* such a block was touched there; atomic */
+  uint32_t packed;          /* blocks without a lead since; atomic */
+  uint32_t warned;          /* the first fallback has been logged; atomic */
 };
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
@@ -152,79 +163,184 @@ static hak_block witness_alloc(struct hugepage *huge, size_t size)
   return block;
 }
 
+static bool huge_pays(struct hugepage *huge, size_t size)
+{
+  if (huge->mode != MODE_AUTO) {
+    return true;
+  }
+  hak_lock_acquire(huge->host, &huge->lock);
+  bool pays = fault_huge_pays(&huge->meter, size);
+  hak_lock_release(huge->host, &huge->lock);
+  return pays;
+}
+
+static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
+{
+  __atomic_store_n(&huge->divided, 1U, __ATOMIC_RELEASE);
+  hak_block block = extent_alloc(huge->small, size, align);
+  if (block.base != NULL) {
+    uint64_t took = fault_touch(huge->host, block.base);
+    hak_lock_acquire(huge->host, &huge->lock);
+    fault_note_small(&huge->meter, took);
+    hak_lock_release(huge->host, &huge->lock);
+  }
+  return block;
+}
+
+/* Puts the other pool in force when huge pages have become dear, or cheap again: what is kept in the one is of no use any more. */
+static void judge(struct hugepage *huge, uint64_t took)
+{
+  hak_lock_acquire(huge->host, &huge->lock);
+  bool was = huge->dear;
+  bool pays = fault_note_huge(&huge->meter, took, PAUSE);
+  huge->dear = took >= FAULT_LEAST_HUGE ? !pays : was;
+  struct extent_pool *before = was ? huge->small : huge->pool, *now = was ? huge->pool : huge->small;
+  if (huge->dear != was) {
+    extent_keep(now, huge->keep);
+    extent_keep(before, 0);
+  }
+  hak_lock_release(huge->host, &huge->lock);
+}
+
+/*
+ * Touches the first whole huge page of a block that will be filled, as far as one can tell. False when that was dear: it is the only
+ * one that this costs.
+ */
+static bool try_page(struct hugepage *huge, hak_block block)
+{
+  char *base = block.base;
+  char *page = (char *)round_to_huge((uintptr_t)base);
+  if (huge->mode != MODE_AUTO || !is_dense(huge) || page + EXTENT_HUGE > base + hak_block_capacity(block)) {
+    return true;
+  }
+  judge(huge, fault_touch(huge->host, page));
+  return !__atomic_load_n(&huge->dear, __ATOMIC_RELAXED);
+}
+
+static hak_block packed_alloc(struct hugepage *huge, size_t size, size_t align)
+{
+  hak_block block = extent_alloc(huge->pool, size, align);
+  block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  return block;
+}
+
+/* A block that is large enough for huge pages of its own. */
+static hak_block large_alloc(struct hugepage *huge, size_t size, size_t align)
+{
+  hak_block block = HAK_NO_BLOCK;
+  if (huge->mode == MODE_HUGETLB && align <= EXTENT_HUGE) {
+    block = pool_alloc(huge, round_to_huge(size));
+  } else if (huge->transparent && !huge_pays(huge, size)) {
+    block = small_alloc(huge, size, align);
+  } else if (huge->transparent && align <= HAK_GRANULE) {
+    block = witness_alloc(huge, size);
+  }
+  if (block.base != NULL) {
+    return block;
+  }
+  block = packed_alloc(huge, size, align);
+  if (block.base != NULL && huge->transparent && !try_page(huge, block)) {
+    hak_block small = small_alloc(huge, size, align);
+    if (small.base != NULL) {
+      extent_free(huge->pool, block.base, hak_block_capacity(block));
+      block = small;
+    }
+  }
+  return block;
+}
+
 static hak_block hugepage_alloc(void *self, void **slot, size_t size, size_t align)
 {
   (void)slot;
   struct hugepage *huge = self;
-  hak_block block = HAK_NO_BLOCK;
-  if (size >= ALONE) {
-    if (huge->mode == MODE_HUGETLB && align <= EXTENT_HUGE) {
-      block = pool_alloc(huge, round_to_huge(size));
-    } else if (align <= HAK_GRANULE && huge->transparent) {
-      block = witness_alloc(huge, size);
-    }
-  }
-  if (block.base == NULL) {
-    block = extent_alloc(huge->pool, size, align);
-    block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
-  }
-  return block;
+  return size >= ALONE ? large_alloc(huge, size, align) : packed_alloc(huge, size, align);
+}
+
+/* The pool of a block. What lies in no arena may go to either. */
+static struct extent_pool *pool_of(struct hugepage *huge, const void *base)
+{
+  bool small = __atomic_load_n(&huge->divided, __ATOMIC_ACQUIRE) != 0 && extent_in_arena(huge->small, base);
+  return small ? huge->small : huge->pool;
 }
 
 static void hugepage_free(void *self, void **slot, void *base, size_t capacity)
 {
   (void)slot;
   struct hugepage *huge = self;
-  extent_free(huge->pool, base, capacity);
+  extent_free(pool_of(huge, base), base, capacity);
 }
 
 static hak_block hugepage_resize(void *self, void **slot, void *base, size_t capacity, size_t size)
 {
   (void)slot;
   struct hugepage *huge = self;
-  if (huge->mode == MODE_HUGETLB && !extent_in_arena(huge->pool, base)) {
+  struct extent_pool *pool = pool_of(huge, base);
+  if (huge->mode == MODE_HUGETLB && pool == huge->pool && !extent_in_arena(pool, base)) {
     return HAK_NO_BLOCK; /* most likely pages of the reserved pool, whose mappings cannot grow */
   }
-  hak_block block = extent_resize(huge->pool, base, capacity, size, HAK_GRANULE);
-  block.info |= block.base != NULL && huge->transparent ? HAK_HUGE : 0U;
+  hak_block block = extent_resize(pool, base, capacity, size, HAK_GRANULE);
+  block.info |= block.base != NULL && huge->transparent && pool == huge->pool ? HAK_HUGE : 0U;
   return block;
 }
 
 static size_t hugepage_trim(void *self)
 {
   struct hugepage *huge = self;
-  return extent_trim(huge->pool);
+  return extent_trim(huge->pool) + extent_trim(huge->small);
 }
 
 static bool hugepage_expire(void *self)
 {
   struct hugepage *huge = self;
-  return extent_expire(huge->pool);
+  bool more = extent_expire(huge->pool);
+  return extent_expire(huge->small) || more;
 }
 
 static void hugepage_fork_prepare(void *self)
 {
   struct hugepage *huge = self;
+  hak_lock_acquire(huge->host, &huge->lock);
   extent_fork_prepare(huge->pool);
+  extent_fork_prepare(huge->small);
 }
 
 static void hugepage_fork_parent(void *self)
 {
   struct hugepage *huge = self;
+  extent_fork_parent(huge->small);
   extent_fork_parent(huge->pool);
+  hak_lock_release(huge->host, &huge->lock);
 }
 
 static void hugepage_fork_child(void *self)
 {
   struct hugepage *huge = self;
+  extent_fork_child(huge->small);
   extent_fork_child(huge->pool);
+  huge->lock.word = 0;
 }
 
+/* Neighbours in a chain that are of the same pool go together. The links are the caller's, and as they were afterwards. */
 static void hugepage_free_many(void *self, void **slot, const hak_range *chain, const hak_purger *purger)
 {
   (void)slot;
   struct hugepage *huge = self;
-  extent_free_many(huge->pool, chain, purger);
+  if (__atomic_load_n(&huge->divided, __ATOMIC_ACQUIRE) == 0) {
+    extent_free_many(huge->pool, chain, purger);
+    return;
+  }
+  while (chain != NULL) {
+    hak_range *last = (hak_range *)(uintptr_t)chain;
+    struct extent_pool *pool = pool_of(huge, chain->base);
+    while (last->next != NULL && pool_of(huge, last->next->base) == pool) {
+      last = last->next;
+    }
+    hak_range *next = last->next;
+    last->next = NULL;
+    extent_free_many(pool, chain, purger);
+    last->next = next;
+    chain = next;
+  }
 }
 
 static int32_t hugepage_start(const hak_host *host, const hak_value *values, void **self)
@@ -248,13 +364,17 @@ static int32_t hugepage_start(const hak_host *host, const hak_value *values, voi
     host->log(host, "mode = thp: transparent huge pages are switched off in the system; using plain pages");
   }
 
-  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size,
-                                     .unit = EXTENT_HUGE,
-                                     .lead = LEAD,
-                                     .advise = advise,
-                                     .keep = (uint64_t)values[HUGEPAGE_KEEP].integer * MILLISECOND};
+  huge->keep = (uint64_t)values[HUGEPAGE_KEEP].integer * MILLISECOND;
+  const struct extent_setup setup = {
+      .arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .lead = LEAD, .advise = advise, .keep = huge->keep};
+  struct extent_setup small = setup;
+  small.unit = HAK_GRANULE;
+  small.lead = 0;
+  small.advise = false;
+  small.keep = 0;
   huge->pool = extent_start(host, &setup);
-  if (huge->pool == NULL) {
+  huge->small = huge->pool != NULL ? extent_start(host, &small) : NULL;
+  if (huge->small == NULL) {
     return HAK_NO_MEMORY;
   }
   extent_warm(huge->pool);

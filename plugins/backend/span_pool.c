@@ -6,6 +6,7 @@
  * serves that class again without a change to the page map. The lock is taken inside those of classes; page backends are called
  * under it only to get pages, never to give them back, because what that sets off may take locks that come before it.
  */
+#include "fault_meter.h"
 #include "span_pool.h"
 
 #include <assert.h>
@@ -18,15 +19,9 @@ enum {
   BATCH = 16    /* records made at a time */
 };
 
+#define PAUSE ((size_t)64 << 20) /* bytes that come from small pages at least, when a huge one was dear */
+
 static const uint16_t kind_words[KINDS] = {4, 16, 64};
-
-/* What touches of new pages are told by, ns. What takes less has met a page that was there. */
-enum { FAULT_LEAST = 100, HUGE_FAULT_LEAST = 10000, FAULT_FIRST = 500 };
-
-enum { HUGE_PAGES = 512 }; /* small pages in a huge one */
-
-#define PAUSE_FIRST ((size_t)32 << 20)
-#define PAUSE_MOST ((size_t)1 << 30)
 
 static_assert(sizeof(struct span) == 64, "the bitmap begins with a cache line");
 
@@ -40,9 +35,7 @@ struct span_pool {
   struct span_setup setup;    /* pages and first are constant; keep and age are atomic */
   size_t bytes[SPAN_SOURCES]; /* of spans, by where they come from */
   size_t empty;               /* bytes of empty spans */
-  uint64_t fault;             /* recent mean of what the first touch of a small page takes, ns */
-  size_t pause;               /* bytes that come from the first source before the second is tried again */
-  size_t next_pause;          /* the same, for the next time that this proves dear */
+  struct fault_meter meter;   /* what pages of the second source cost */
   struct list lists[LENGTHS]; /* of empty spans, by their granules */
   struct span *idle[KINDS];   /* records without a span */
 };
@@ -175,34 +168,20 @@ static void inherit(struct span_pool *pool, struct span *span, struct span *empt
   record_put(pool, empty);
 }
 
-/*
- * Which source the next span comes from. The second, which may have huge pages, is for heaps that are no longer small, and only while
- * such a page costs less than small ones in its place: on a machine that first must find the memory, a virtual one say, it can cost
- * several times as much.
- */
+/* The second source, which may have huge pages, is for heaps that are no longer small, and while these cost less. */
 static uint32_t choose_source(struct span_pool *pool, size_t bytes)
 {
-  if (pool->pause > 0) {
-    pool->pause -= bytes < pool->pause ? bytes : pool->pause;
-    return 0;
-  }
-  return pool->bytes[0] >= pool->setup.first;
+  return pool->bytes[0] >= pool->setup.first && fault_huge_pays(&pool->meter, bytes);
 }
 
-/* Touches a new span and sees how long that takes. Under the lock. */
+/* Touches a new span and notes how long that takes. */
 static void try_page(struct span_pool *pool, const struct span *span)
 {
-  uint64_t began = pool->host->os->now();
-  *(volatile char *)span->base = 0;
-  uint64_t took = pool->host->os->now() - began;
+  uint64_t took = fault_touch(pool->host, span->base);
   if (span->source == 0) {
-    took = took < 8 * pool->fault ? took : 8 * pool->fault; /* an interruption is no fault */
-    pool->fault = took >= FAULT_LEAST ? (7 * pool->fault + took) / 8 : pool->fault;
-  } else if (took >= HUGE_FAULT_LEAST) {
-    bool dear = took > HUGE_PAGES * pool->fault;
-    pool->pause = dear ? pool->next_pause : 0;
-    pool->next_pause = dear ? pool->next_pause * 2 : PAUSE_FIRST;
-    pool->next_pause = pool->next_pause > PAUSE_MOST ? PAUSE_MOST : pool->next_pause;
+    fault_note_small(&pool->meter, took);
+  } else {
+    (void)fault_note_huge(&pool->meter, took, PAUSE);
   }
 }
 
@@ -310,8 +289,6 @@ struct span_pool *span_pool_start(const hak_host *host, const struct span_setup 
   if (pool != NULL) {
     pool->host = host;
     pool->setup = *setup;
-    pool->fault = FAULT_FIRST;
-    pool->next_pause = PAUSE_FIRST;
   }
   return pool;
 }

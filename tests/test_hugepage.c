@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_hugepage.c - the backend `hugepage`: huge pages only while they cost less than small ones.
+ *
+ * The clock shows what a test says: each look at it moves it on, so a touch takes as long as the test wants. The system claims to
+ * give huge pages to whoever asks, and that every page is there, so that blocks count as filled.
+ */
+#include "host.h"
+
+#include <stdlib.h>
+
+static uint64_t now, step; /* ns; what each look at the clock takes */
+
+static uint64_t stepping_clock(void)
+{
+  return now += step;
+}
+
+static long read_file(const char *path, char *buffer, size_t size)
+{
+  ck_assert_str_eq(path, "/sys/kernel/mm/transparent_hugepage/enabled");
+  ck_assert_uint_gt(size, 24);
+  strcpy(buffer, "always [madvise] never\n");
+  return (long)strlen(buffer);
+}
+
+static long mincore_all(void *addr, size_t length, unsigned char *vec)
+{
+  (void)addr;
+  memset(vec, 1, (length + 4095) / 4096);
+  return 0;
+}
+
+static hak_os huge_os;
+static hak_host huge_host;
+static void *self;
+static void *slot;
+static const hak_backend_ops *ops;
+
+static void set_up(void)
+{
+  reset_host();
+  huge_os = os;
+  huge_os.read_file = read_file;
+  huge_os.mincore = mincore_all;
+  huge_os.now = stepping_clock;
+  huge_host = host;
+  huge_host.os = &huge_os;
+  now = 0;
+  step = 0;
+  ops = hakmem_plugin.ops;
+}
+
+/* Starts the plugin in a mode: 0 auto, 1 thp. */
+static void start(uint32_t mode)
+{
+  hak_value values[8] = {{0}};
+  for (uint32_t i = 0; i < hakmem_plugin.option_count; i++) {
+    const char *key = hakmem_plugin.options[i].key;
+    if (strcmp(key, "arena") == 0) {
+      values[i].size = GIB;
+    } else if (strcmp(key, "mode") == 0) {
+      values[i].choice = mode;
+    } else if (strcmp(key, "keep") == 0) {
+      values[i].integer = 1000;
+    }
+  }
+  ck_assert_int_eq(hakmem_plugin.start(&huge_host, values, &self), HAK_OK);
+}
+
+static hak_block get(size_t size)
+{
+  hak_block block = ops->alloc(self, &slot, size, G);
+  ck_assert_ptr_nonnull(block.base);
+  ck_assert_uint_ge(hak_block_capacity(block), size);
+  return block;
+}
+
+static bool is_huge(hak_block block)
+{
+  return (hak_block_flags(block) & HAK_HUGE) != 0;
+}
+
+static void put(hak_block block)
+{
+  ops->free(self, &slot, block.base, hak_block_capacity(block));
+}
+
+/* Blocks until one has been packed, so that the next ones may be tried. A block with a lead is no trial and has no flag. */
+static void become_dense(void)
+{
+  step = 0;
+  for (int i = 0; i < 3; i++) {
+    put(get(4 * MIB));
+  }
+}
+
+/* Of `count` blocks of 4 MiB, those on huge pages. */
+static int huge_of(int count)
+{
+  int huge = 0;
+  for (int i = 0; i < count; i++) {
+    hak_block block = get(4 * MIB);
+    huge += is_huge(block);
+    put(block);
+  }
+  return huge;
+}
+
+START_TEST(cheap_huge_pages_are_used)
+{
+  start(0);
+  become_dense();
+  step = 90000;                       /* less than 512 small pages of 500 ns each */
+  ck_assert_int_ge(huge_of(100), 90); /* some are witnesses */
+}
+END_TEST
+
+START_TEST(dear_huge_pages_are_not)
+{
+  start(0);
+  become_dense();
+  step = 5000000;
+  ck_assert_int_le(huge_of(20), 2);
+  ck_assert_int_eq(huge_of(100), 0);
+}
+END_TEST
+
+/* Every so many bytes there is another try; one that goes well brings huge pages back. */
+START_TEST(they_are_tried_again)
+{
+  start(0);
+  become_dense();
+  step = 5000000;
+  (void)huge_of(20);
+  step = 90000;
+  ck_assert_int_eq(huge_of(1000), 0);
+  (void)huge_of(3200); /* 16 GiB are over */
+  ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
+START_TEST(a_touch_of_what_is_there_says_nothing)
+{
+  start(0);
+  become_dense();
+  step = 30;
+  ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
+START_TEST(mode_thp_does_not_ask)
+{
+  start(1);
+  become_dense();
+  step = 5000000;
+  ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
+static uint64_t purge_all(const hak_purger *purger, const struct iovec *spans, uint32_t count)
+{
+  (void)purger;
+  for (uint32_t i = 0; i < count; i++) {
+    ck_assert_int_eq(os.madvise(spans[i].iov_base, spans[i].iov_len, MADV_DONTNEED), 0);
+  }
+  return 0;
+}
+
+/* Blocks of both pools in one chain, each with its contents until then; their links stay as they were. */
+START_TEST(a_chain_of_both_pools)
+{
+  enum { COUNT = 12, STRIDE = 5 }; /* in an order in which the pools alternate */
+  static const hak_purger purger = {purge_all};
+  static hak_range ranges[COUNT];
+  start(0);
+  become_dense();
+  int huge = 0;
+  for (int i = 0; i < COUNT; i++) {
+    step = i < COUNT / 2 ? 90000 : 5000000;
+    hak_block block = get(4 * MIB);
+    huge += is_huge(block);
+    ranges[i] = (hak_range){.base = block.base, .capacity = hak_block_capacity(block)};
+    fill(block.base, hak_block_capacity(block), (unsigned)i);
+  }
+  ck_assert_int_ge(huge, COUNT / 2 - 1);
+  ck_assert_int_lt(huge, COUNT - 2);
+  for (int i = 0; i < COUNT; i++) {
+    ck_assert(filled(ranges[i].base, ranges[i].capacity, (unsigned)i));
+    ranges[i * STRIDE % COUNT].next = i + 1 < COUNT ? &ranges[(i + 1) * STRIDE % COUNT] : NULL;
+  }
+  ops->free_many(self, &slot, &ranges[0], &purger);
+  for (int i = 0; i < COUNT; i++) {
+    ck_assert_ptr_eq(ranges[i * STRIDE % COUNT].next, i + 1 < COUNT ? &ranges[(i + 1) * STRIDE % COUNT] : NULL);
+  }
+  ck_assert_uint_gt(ops->trim(self), 0);
+}
+END_TEST
+
+int main(void)
+{
+  Suite *suite = suite_create("hugepage");
+  TCase *tests = tcase_create("hugepage");
+  tcase_add_checked_fixture(tests, set_up, NULL);
+  tcase_add_test(tests, cheap_huge_pages_are_used);
+  tcase_add_test(tests, dear_huge_pages_are_not);
+  tcase_add_test(tests, they_are_tried_again);
+  tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
+  tcase_add_test(tests, mode_thp_does_not_ask);
+  tcase_add_test(tests, a_chain_of_both_pools);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
