@@ -11,9 +11,10 @@
 #include "thread.h"
 
 enum {
-  RUN_BYTES = 64 * 1024, /* a run holds at most so much, */
-  RUN_OBJECTS = 64,      /* and so many objects, but at least one */
-  FIRST_BYTES = 2 * 1024 /* a magazine begins with runs of so much */
+  RUN_BYTES = 64 * 1024,  /* a run holds at most so much, */
+  RUN_OBJECTS = 64,       /* and so many objects, but at least one */
+  FIRST_BYTES = 2 * 1024, /* a magazine begins with runs of so much */
+  RING = 4 * RUN_OBJECTS  /* objects that no chain has */
 };
 
 #define HELD_MAX ((uint64_t)2 << 20) /* bytes in the magazines of a thread, beyond the shortest ones */
@@ -34,19 +35,45 @@ static void measure(struct hki_magazine *magazine)
   magazine->full_at = magazine->frees + room;
 }
 
+/* An object that was freed twice has made a ring of a chain. It is the one at which the way from the head enters the ring. */
+static HKI_COLD _Noreturn void ring(void **head, void **inside)
+{
+  void **ahead = head;
+  void **at = inside;
+  do { /* ahead by once around the ring */
+    ahead = *ahead;
+    at = *at;
+  } while (at != inside);
+  while (head != ahead) {
+    head = *head;
+    ahead = *ahead;
+  }
+  hki_misuse("free", head, hki_pagemap_get((uintptr_t)head));
+}
+
+/* Whether a chain holds objects of the class, each once. */
+static void check(uint32_t cls, void *head)
+{
+  uint32_t count = 0;
+  for (void *object = head; object != NULL; object = *(void **)object) {
+    hki_entry entry = hki_pagemap_get((uintptr_t)object);
+    const struct hki_span *span = hki_entry_record(entry);
+    if ((entry & HKI_CLASS) == 0 || hki_entry_class(entry) != cls ||
+        !hki_class_starts(cls, (uintptr_t)object - hki_span_base(span))) {
+      hki_misuse("free", object, entry);
+    }
+    if (++count == RING) {
+      ring(head, object);
+    }
+  }
+}
+
 static void flush(struct hki_thread *thread, uint32_t cls, void *head, uint32_t count)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   struct hki_backend *small = hki_route.small;
   if (hki_settings.hardening == HKI_BASIC) {
-    for (void *object = head; object != NULL; object = *(void **)object) {
-      hki_entry entry = hki_pagemap_get((uintptr_t)object);
-      const struct hki_span *span = hki_entry_record(entry);
-      if ((entry & HKI_CLASS) == 0 || hki_entry_class(entry) != cls ||
-          !hki_class_starts(cls, (uintptr_t)object - hki_span_base(span))) {
-        hki_misuse("free", object, entry);
-      }
-    }
+    check(cls, head);
   }
   HKI_BUMP(&magazine->flushed, (uint64_t)count);
   hki_enter(small);
