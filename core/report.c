@@ -317,7 +317,7 @@ static void text(struct writer *w, long pid)
       objects_of(s, c, o);
       out(w, "class %u bytes", root->class_bytes[c]);
       for (int i = 0; i < OBJECTS; i++) {
-        out(w, "%s %s%s %lu", i == 0 ? ":" : ",", o[i].key, o[i].unit[0] != 0 ? " bytes" : "", (unsigned long)o[i].value);
+        out(w, "%s %s %lu", i == 0 ? ":" : ",", o[i].key, (unsigned long)o[i].value);
       }
       out(w, "\n");
     }
