@@ -48,34 +48,23 @@ int hak_set(const char *key, const char *value, char *why, size_t why_size)
   return 0;
 }
 
-/* What the backends give back that hand out classes, or those that do not. */
-static size_t trim_backends(struct hki_thread *thread, bool classes)
-{
-  size_t given = 0;
-  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
-    struct hki_backend *backend = &hki_backends[i];
-    if ((backend->granularity == HAK_CLASS) == classes) {
-      hki_enter(backend);
-      given += backend->ops.trim(backend->self);
-      hki_leave(thread);
-    }
-  }
-  return given;
-}
-
-/* In the order in which memory moves: from magazines to class backends, from there through reclaim to page backends. */
 size_t hki_control_trim(void)
 {
   struct hki_thread *thread = hki_thread_attach();
-  size_t given = 0;
   if (hki_detached(thread)) {
     return 0;
   }
   hki_front_drain(thread);
   hki_lock(&hki_control_lock);
-  given = hki_range_drain(thread) + trim_backends(thread, true);
-  (void)hki_range_drain(thread); /* the pages of class backends, which are counted */
-  given += trim_backends(thread, false);
+  size_t given = hki_range_drain(thread);
+  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
+    struct hki_backend *backend = &hki_backends[i];
+    if (backend->granularity != HAK_CLASS) { /* those have been, since their pages go through the reclaim plugin */
+      hki_enter(backend);
+      given += backend->ops.trim(backend->self);
+      hki_leave(thread);
+    }
+  }
   hki_unlock(&hki_control_lock);
   return given;
 }

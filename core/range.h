@@ -30,7 +30,7 @@ void hki_range_watch(void);
 /* Moves on what has been held too long, when it is time to look. [slow path of an own record] */
 void hki_range_tick(struct hki_thread *thread);
 
-/* Moves everything that is held back to the backends; returns the bytes. Under the control lock. */
+/* Moves everything that is held, and what class backends keep unused, back to the backends; returns the bytes. Under the control lock. */
 size_t hki_range_drain(struct hki_thread *thread);
 
 /* The same when memory is short, unless another thread is at it. */

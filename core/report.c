@@ -122,7 +122,7 @@ struct number {
   uint64_t value;
 };
 
-enum { TOTALS = 12, TALLIES = 6, STANDING = 11 };
+enum { TOTALS = 12, TALLIES = 6, OBJECTS = 7, STANDING = 11 };
 
 static void totals_of(const struct hki_snapshot *s, struct number n[TOTALS])
 {
@@ -155,6 +155,28 @@ static void tallies_of(const struct hki_tally *t, uint32_t callbacks, struct num
       {"mallocs_in_callbacks", "", true, callbacks},
   };
   memcpy(n, all, sizeof all);
+}
+
+/* Objects of one class. What is in spans and neither live nor in a magazine is unused: with the backend, or no object at all. */
+static void objects_of(const struct hki_snapshot *s, uint32_t c, struct number n[OBJECTS])
+{
+  uint64_t size = s->root.class_bytes[c], spans = s->root.class_span_bytes[c];
+  uint64_t live = minus(s->class_[c].allocs, s->class_[c].frees), cached = s->class_[c].cached;
+  const struct number all[OBJECTS] = {
+      {"allocs", "", true, s->class_[c].allocs},
+      {"frees", "", true, s->class_[c].frees},
+      {"live", "", false, live},
+      {"cached", "", false, cached},
+      {"allocated", "bytes", false, live * size},
+      {"span", "bytes", false, spans},
+      {"unused", "bytes", false, minus(spans, (live + cached) * size)},
+  };
+  memcpy(n, all, sizeof all);
+}
+
+static bool is_used(const struct hki_snapshot *s, uint32_t c)
+{
+  return s->class_[c].allocs != 0 || s->root.class_span_bytes[c] != 0;
 }
 
 /* What one arm did, summed over its rows. */
@@ -293,9 +315,14 @@ static void text(struct writer *w, long pid)
   }
   changes(root, text_change, w);
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
-    if (s->class_[c].allocs != 0) {
-      out(w, "class %u bytes: allocs %lu, frees %lu, cached %lu\n", root->class_bytes[c], (unsigned long)s->class_[c].allocs,
-          (unsigned long)s->class_[c].frees, (unsigned long)s->class_[c].cached);
+    if (is_used(s, c)) {
+      struct number o[OBJECTS];
+      objects_of(s, c, o);
+      out(w, "class %u bytes", root->class_bytes[c]);
+      for (int i = 0; i < OBJECTS; i++) {
+        out(w, "%s %s %lu", i == 0 ? ":" : ",", o[i].key, (unsigned long)o[i].value);
+      }
+      out(w, "\n");
     }
   }
 }
@@ -394,10 +421,14 @@ static void json(struct writer *w, long pid)
   out(w, "]},\n\"classes\":[");
   w->first = true;
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
-    if (s->class_[c].allocs != 0) {
+    if (is_used(s, c)) {
+      struct number o[OBJECTS];
+      objects_of(s, c, o);
       comma(w);
-      out(w, "{\"bytes\":%u,\"allocs\":%lu,\"frees\":%lu,\"cached\":%lu}", root->class_bytes[c],
-          (unsigned long)s->class_[c].allocs, (unsigned long)s->class_[c].frees, (unsigned long)s->class_[c].cached);
+      out(w, "{\"bytes\":%u", root->class_bytes[c]);
+      w->first = false;
+      members(w, o, OBJECTS);
+      out(w, "}");
     }
   }
   out(w, "]}\n");
@@ -435,6 +466,20 @@ static void prometheus(struct writer *w)
       struct number t[TALLIES];
       tallies_of(&s->backend[b], root->backend[b].callbacks, t);
       metric(w, &t[i], "backend_", "backend", root->backend[b].name, b == 0);
+    }
+  }
+  for (int i = 0; i < OBJECTS; i++) {
+    bool head = true;
+    for (uint32_t c = 0; c < HKI_CLASSES; c++) {
+      if (is_used(s, c)) {
+        struct number o[OBJECTS];
+        char size[16];
+        struct hki_text t = hki_text(size, sizeof size);
+        hki_append(&t, "%u", root->class_bytes[c]);
+        objects_of(s, c, o);
+        metric(w, &o[i], "class_", "bytes", size, head);
+        head = false;
+      }
     }
   }
   /* The same key in two plugins is one metric with two labels, and its lines must stand together. */

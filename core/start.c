@@ -205,12 +205,13 @@ static void load_small(void)
   }
   struct hki_backend *backend = hki_plugin_backend(hki_settings.small, where);
   if (backend != NULL && backend->granularity == HAK_PAGE) {
-    hki_mistake(where, "core.small: found the page backend %s, expected a class or byte backend; using none", backend->name);
-  } else if (backend != NULL) {
-    hki_route.small = backend;
-    hki_route.small_end = hki_settings.small_max + 1;
-    hakmem_root.small = backend->index;
+    hki_mistake(where, "core.small: found the page backend %s, expected a class or byte backend; not used", backend->name);
+    backend = NULL;
   }
+  /* Without it boot serves these sizes: routes may start with a page backend because `small` was to serve them. */
+  hki_route.small = backend != NULL ? backend : &hki_backends[HKI_BOOT];
+  hki_route.small_end = hki_settings.small_max + 1;
+  hakmem_root.small = hki_route.small->index;
 }
 
 static bool resolve(const hak_option *option, const char *name, hak_value *value)

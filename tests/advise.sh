@@ -151,12 +151,12 @@ says() {
 { contest 80 4 300; stand 0 1200 50 0 1; stand 4 1000 250 1 0; contest 84 4 100; stand 4 1000 100 0 0; } | state one-winner
 says one-winner huge-3M "malloc, hugepage from 3M" on
 { contest 72 0 120 120; stand 0 1000 60 1 0; stand 1 1300 60 0 1; } | state everywhere global
-says everywhere default "malloc, hugepage from 1M" on
+says everywhere default "mmap, hugepage from 1M" on
 { contest 80 3 100; stand 3 1000 60 1 0; stand 0 1000 40 0 1; contest 84 0 100; stand 0 1000 60 1 0; } | state duplicates
-says duplicates default "malloc, hugepage from 1M" on
+says duplicates default "mmap, hugepage from 1M" on
 { contest 76 3 100; stand 3 1000 90 1 0; stand 0 1300 10 0 1; contest 80 2 100; stand 2 1000 90 1 0; contest 84 4 50
   stand 4 1000 50 1 0; } | state by-size
-says by-size learned "malloc, hugepage from 512K, malloc from 1M, hugepage from 3M" on
+says by-size learned "mmap, hugepage from 512K, malloc from 1M, hugepage from 3M" on
 like "by-size: evidence of each part" "$(grep '^; 1M to 3M' <<<"$out")" \
   '; 1M to 3M, malloc: late from 1M \(100 trials\), huge-3M from 2M \(50 trials\)'
 { contest 80 2 300; stand 2 1000 290 1 0; contest 88 1 100; stand 1 1000 60 2 0; stand 0 1300 30 0 1; stand 2 1100 30 0 1; } | state switches
@@ -164,7 +164,7 @@ says switches late "malloc, hugepage from 16M" on
 like "switches: what is not said" "$(grep '^; Not said' <<<"$out")" \
   '; Not said here: 4M to 8M would be served best with cache = off, reclaim = on \(uncached\); .* the route of late\.'
 { contest 88 2 30 1; stand 2 1000 30 1 0; contest 91 4 70 1; stand 4 1000 70 1 0; } | state sites site
-says sites default "malloc, hugepage from 1M" on
+says sites default "mmap, hugepage from 1M" on
 like "sites: what is not said" "$(grep '^; Not said' <<<"$out")" '; Not said here: 4M to 8M, new sites would be served best by late; .*'
 { for bin in 20 22 24 26 28 30 32; do contest $((bin * 4)) 2 $bin; stand 2 1000 $bin 1 0; done
   for bin in 19 21 23 25 27 29 31; do contest $((bin * 4)) 1 $((bin * 10)); stand 1 1000 200 1 0; done | sort -n -k 2; } |

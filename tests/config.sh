@@ -69,11 +69,22 @@ bad "unknown backend in a route" '@:2: plugin nmap: found no such plugin, expect
   '[strategy.default]\nroute = malloc, nmap from 1M'
 bad "route without a start" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc from 1M'
 bad "route that goes back" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 8M, hugepage from 1M'
-bad "page backend for small blocks" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 4K'
-bad "page backend for all" '@:2: .*found.*expected.*' '[strategy.default]\nroute = mmap'
+none='[core]\nsmall = none\n[strategy.default]\nroute ='
+bad "page backend for small blocks" '@:4: strategy.default.route: found mmap from 4096, expected a page backend from 64K.*' "$none malloc, mmap from 4K"
+bad "page backend for all" '@:4: strategy.default.route: found mmap from 0, expected a page backend from 64K.*' "$none mmap"
+bad "page backend below a granule that nobody serves" '@:4: strategy.default.route: found mmap from 0, expected a page backend.*' \
+  '[core]\nsmall_max = 4K\n[strategy.default]\nroute = mmap'
+good "page backend for all that small does not serve" '[core]\nsmall_max = 64K\n[strategy.default]\nroute = mmap'
+bad "class backend in a route" '@:2: strategy.default.route: found slab from 0, expected a class backend in core.small only.*' \
+  '[strategy.default]\nroute = slab'
 bad "unknown policy" '@:2: .*found.*expected.*' '[core]\npolicy = magic'
-bad "unknown small backend" '@:2: .*found.*expected.*' '[core]\nsmall = tiny'
-bad "unknown library" 'hakmem: .*libnothing.so.9.*' '[backend.malloc]\nlibrary = libnothing.so.9'
+bad "unknown small backend" '@:2: plugin tiny: found no such plugin, expected it in .*; not used' '[core]\nsmall = tiny'
+bad "page backend as small backend" '@:2: core.small: found the page backend mmap, expected a class or byte backend; not used' \
+  '[core]\nsmall = mmap'
+bad "byte backend as page source" '@:2: backend.slab.pages: found "malloc", expected the name of a page backend; using mmap' \
+  '[backend.slab]\npages = malloc'
+bad "unknown library" 'hakmem: .*libnothing.so.9.*' \
+  '[core]\nsmall = none\n[strategy.default]\nroute = malloc, mmap from 1M\n[backend.malloc]\nlibrary = libnothing.so.9'
 
 # Options of plugins, which must be in use to be asked.
 set=";strategy.default.route=malloc, mmap from 1M, hugepage from 8M"

@@ -100,8 +100,8 @@ EOC
 make_inis() {
   mkdir -p "$WORK/ini"
   cp "$TOP_SRCDIR"/etc/*.ini "$WORK/ini"
-  printf '[strategy.default]\nroute = malloc, hugepage from 64K\n' >"$WORK/ini/huge64k.ini"
-  printf '[strategy.default]\nroute = malloc, mmap from 64K, hugepage from 128K, mmap from 16M\n' >"$WORK/ini/mixed.ini"
+  printf '[core]\nsmall = none\n[strategy.default]\nroute = malloc, hugepage from 64K\n' >"$WORK/ini/huge64k.ini"
+  printf '[core]\nsmall = none\n[strategy.default]\nroute = malloc, mmap from 64K, hugepage from 128K, mmap from 16M\n' >"$WORK/ini/mixed.ini"
   local ini library
   INIS=()
   for ini in "$WORK"/ini/*.ini; do
@@ -112,6 +112,13 @@ make_inis() {
       INIS+=("$ini")
     fi
   done
+}
+
+# small_of INI: its backend for small requests; "none" when the route serves them.
+small_of() {
+  local name
+  name=$(sed -n 's/^small *= *\([^ ;]*\).*/\1/p' "$1" "$TOP_SRCDIR/etc/hakmem.ini" | head -n 1)
+  echo "$name"
 }
 
 label() { basename "$1" .ini; }

@@ -19,6 +19,6 @@ for ini in "${INIS[@]}"; do
   collect "$conf, 256 MiB of address space" 120 limited 262144 "$ini" "" "$WORK/limits" memory
   collect "$conf" 120 under "$ini" "" "$WORK/limits" million
   # In huge pages the 200,000 blocks would be 13 GB of memory, not of address space.
-  [ "$conf" = huge64k ] || collect "$conf" 120 under "$ini" "" "$WORK/limits" granules
+  [ "$conf" = huge64k ] || collect "$conf" 120 under "$ini" "backend.slab.huge=mmap" "$WORK/limits" granules
 done
 finish

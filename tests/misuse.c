@@ -2,9 +2,10 @@
 /*
  * misuse.c - makes one mistake with memory, after announcing on standard output the line that hakmem must answer with.
  *
- *     misuse KIND SIZE BACKEND
+ *     misuse [late-]KIND SIZE BACKEND
  *
- * misuse.sh compares standard error with the announcement, word for word. Nothing allocates between the steps of a mistake.
+ * misuse.sh compares standard error with the announcement, word for word. Nothing allocates between the steps of a mistake. After a
+ * mistake that is found out late, many blocks of the same size are freed.
  */
 #include "probe.h"
 
@@ -194,6 +195,19 @@ static const struct {
              {"kernel", misuse_kernel},
              {"realloc-wild", misuse_realloc_wild}};
 
+/* So many blocks that freeing them takes several runs. */
+static char *others[70000];
+
+static size_t allocate_others(void)
+{
+  size_t count = ((size_t)8 << 20) / size + 1000;
+  count = count < sizeof others / sizeof *others ? count : sizeof others / sizeof *others;
+  for (size_t i = 0; i < count; i++) {
+    others[i] = malloc(size);
+  }
+  return count;
+}
+
 int main(int argc, char **argv)
 {
   if (argc != 4) {
@@ -201,11 +215,21 @@ int main(int argc, char **argv)
   }
   size = strtoul(argv[2], NULL, 0);
   backend = argv[3];
+  const char *kind = argv[1];
+  size_t count = 0;
+  if (strncmp(kind, "late-", 5) == 0) {
+    kind += 5;
+    count = allocate_others();
+  }
   char *block = malloc(size);
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-    if (strcmp(kinds[i].name, argv[1]) == 0 && block != NULL) {
+    if (strcmp(kinds[i].name, kind) == 0 && block != NULL) {
       block[0] = 1;
       kinds[i].run(block);
+      while (count > 0) {
+        free(others[--count]);
+      }
+      malloc_trim(0); /* every free object goes back to its span */
       return 0;
     }
   }

@@ -37,6 +37,19 @@ def check_json(path):
     expect(totals["mapped"] >= paged, f"{path}: found mapped {totals['mapped']}, expected {paged} of page backends or more")
     classes = sum(c["allocs"] for c in report["classes"])
     expect(classes <= totals["allocs"], f"{path}: found {classes} allocations in classes, expected at most all")
+    for c in report["classes"]:
+        name = f"{path}: class of {c['bytes']} bytes"
+        live = c["allocs"] - c["frees"]
+        expect(c["live"] == live, f"{name}: found live {c['live']}, expected {live}")
+        expect(c["allocated"] == live * c["bytes"], f"{name}: found allocated {c['allocated']}, expected {live * c['bytes']}")
+        held = (c["live"] + c["cached"]) * c["bytes"]
+        expect(c["span"] >= held, f"{name}: found {c['span']} bytes in spans, expected {held} of objects or more")
+        expect(c["unused"] == c["span"] - held, f"{name}: found {c['unused']} unused, expected {c['span'] - held}")
+    small = [b for b in backends.values() if b["granularity"] == "class"]
+    if small:
+        for key in ("allocs", "frees", "live", "allocated"):
+            found, expected = sum(c[key] for c in report["classes"]), sum(b[key] for b in small)
+            expect(found == expected, f"{path}: {key} of classes: found {found}, expected {expected}")
     policy = report["policy"]
     for arm in policy["champions"]:
         expect(arm < len(policy["strategies"]), f"{path}: found strategy {arm}, expected below {len(policy['strategies'])}")

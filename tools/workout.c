@@ -127,6 +127,37 @@ static bool live_blocks(void)
   return true;
 }
 
+/* The age of what plugins keep is looked at every 50 ms, at slow events. */
+static bool aged_blocks(void)
+{
+  const struct timespec pause = {.tv_nsec = 60000000};
+  enum { PAIRS = 2 * SIZES };
+  void *block[PAIRS];
+  for (size_t i = 0; i < PAIRS; i++) {
+    block[i] = malloc(size_number(i / 2));
+    if (block[i] == NULL) {
+      return COMPLAIN("found no block of %zu bytes, expected one", size_number(i / 2));
+    }
+    stamp(block[i], size_number(i / 2), i);
+  }
+  for (size_t i = 0; i < PAIRS; i += 2) {
+    free(block[i]); /* grows old; its neighbour stays */
+  }
+  for (int round = 0; round < 2; round++) {
+    nanosleep(&pause, NULL);
+    free(malloc(2 * MIB));
+    for (size_t i = 1; i < PAIRS; i += 2) {
+      if (!intact(block[i], size_number(i / 2), size_number(i / 2), i)) {
+        return COMPLAIN("found other bytes in a live block of %zu bytes, expected those written", size_number(i / 2));
+      }
+    }
+  }
+  for (size_t i = 1; i < PAIRS; i += 2) {
+    free(block[i]);
+  }
+  return true;
+}
+
 static bool zeroed_blocks(void)
 {
   for (size_t i = 0; i < SIZES; i++) {
@@ -406,11 +437,9 @@ static void round_of_work(bool print)
     const char *what;
     bool (*piece)(void);
   } pieces[] = {
-      {"live blocks keep their bytes", live_blocks},
-      {"calloc gives zeros", zeroed_blocks},
-      {"alignments from 16 bytes to 4 MiB", aligned_blocks},
-      {"realloc keeps the bytes", resized_blocks},
-      {"a block of 300 MiB", vast_block},
+      {"live blocks keep their bytes", live_blocks}, {"live blocks outlast what grows old beside them", aged_blocks},
+      {"calloc gives zeros", zeroed_blocks},         {"alignments from 16 bytes to 4 MiB", aligned_blocks},
+      {"realloc keeps the bytes", resized_blocks},   {"a block of 300 MiB", vast_block},
   };
   for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
     bool good = pieces[i].piece();

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slab.c - small objects through the whole of hakmem: what threads and spans keep is bounded, and goes back. Run by slab.sh.
+ *
+ *     slab [returns]        with an argument, pages are expected to go back to the system
+ */
+#define _GNU_SOURCE
+#include "probe.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+enum { OBJECTS = 40000, CLASS_MAX = 256 * 1024, MIB = 1 << 20 };
+
+/* What the statistics say about the size classes. */
+struct classes {
+  uint64_t cached;   /* bytes in magazines */
+  uint64_t shortest; /* bytes of two runs of the shortest kind, 2 KiB or one object, of each class that was used */
+  uint64_t live, spans, unused;
+  unsigned lines;
+};
+
+static int file;
+
+/* Reads them from the report, without an allocation. */
+static struct classes read_classes(void)
+{
+  static char text[1 << 18];
+  int (*write_to)(int, const char *);
+  void *symbol = probe_symbol("hak_stats_write");
+  memcpy(&write_to, &symbol, sizeof write_to);
+  struct classes sum = {0, 0, 0, 0, 0, 0};
+  if (ftruncate(file, 0) != 0 || lseek(file, 0, SEEK_SET) != 0 || write_to(file, "json") != 0) {
+    probe_print("FAIL report: found none\n");
+    _exit(1);
+  }
+  ssize_t size = pread(file, text, sizeof text - 1, 0);
+  text[size > 0 ? size : 0] = '\0';
+  const char *at = strstr(text, "\"classes\":[");
+  while (at != NULL && (at = strstr(at, "{\"bytes\":")) != NULL) {
+    unsigned long bytes, allocs, frees, live, cached, allocated, span, unused;
+    if (sscanf(at,
+               "{\"bytes\":%lu,\"allocs\":%lu,\"frees\":%lu,\"live\":%lu,\"cached\":%lu,\"allocated\":%lu,\"span\":%lu,"
+               "\"unused\":%lu",
+               &bytes, &allocs, &frees, &live, &cached, &allocated, &span, &unused) != 8) {
+      probe_print("FAIL report: found a class that does not parse\n");
+      _exit(1);
+    }
+    sum.cached += cached * bytes;
+    sum.live += live * bytes;
+    sum.spans += span;
+    sum.unused += unused;
+    sum.shortest += 2 * (bytes < 2048 ? 2048 : bytes);
+    sum.lines++;
+    at++;
+  }
+  return sum;
+}
+
+static size_t pick(uint32_t *state)
+{
+  size_t size = (size_t)CLASS_MAX >> probe_random(state) % 15; /* from 16 bytes up */
+  return size / 2 + probe_random(state) % (size / 2) + 1;
+}
+
+struct object {
+  unsigned char *bytes;
+  size_t size;
+  uint64_t seed;
+};
+
+static struct object objects[OBJECTS];
+static unsigned damaged; /* atomic */
+
+/* Objects of all classes, `total` bytes of them. Returns how many. */
+static size_t allocate(struct object *into, size_t room, size_t total, uint32_t seed)
+{
+  size_t count = 0;
+  for (size_t bytes = 0; bytes < total && count < room; count++) {
+    struct object *o = &into[count];
+    o->size = pick(&seed);
+    o->seed = seed;
+    o->bytes = malloc(o->size);
+    if (o->bytes == NULL) {
+      abort();
+    }
+    probe_fill(o->bytes, o->size, o->seed);
+    bytes += o->size;
+  }
+  return count;
+}
+
+static void release(struct object *from, size_t count)
+{
+  for (size_t i = 0; i < count; i++) {
+    if (!probe_intact(from[i].bytes, from[i].size, from[i].size, from[i].seed)) {
+      __atomic_fetch_add(&damaged, 1U, __ATOMIC_RELAXED);
+    }
+    free(from[i].bytes);
+    from[i].bytes = NULL;
+  }
+}
+
+static void bounded(const char *name)
+{
+  struct classes now = read_classes();
+  PROBE(now.cached <= 2 * MIB + now.shortest, name, "found %lu bytes in magazines, expected at most 2 MiB and %lu",
+        (unsigned long)now.cached, (unsigned long)now.shortest);
+}
+
+/* One thread frees much: its magazines stay small, at every moment. */
+static void test_bound(void)
+{
+  size_t count = allocate(objects, OBJECTS, 64 * MIB, 1);
+  bounded("magazines are bounded after 64 MiB of malloc");
+  for (size_t done = 0; done < count;) {
+    size_t some = count - done < 500 ? count - done : 500;
+    release(objects + done, some);
+    done += some;
+    struct classes now = read_classes();
+    if (now.cached > 2 * MIB + now.shortest) {
+      break; /* and what follows fails */
+    }
+  }
+  bounded("magazines are bounded while 64 MiB are freed");
+  for (size_t i = 0; i < count; i++) {
+    if (objects[i].bytes != NULL) {
+      release(&objects[i], 1);
+    }
+  }
+}
+
+static size_t resident(void)
+{
+  return probe_totals().resident;
+}
+
+static void test_trim(bool returns)
+{
+  malloc_trim(0);
+  size_t before = resident();
+  size_t count = allocate(objects, OBJECTS, 100 * MIB, 2);
+  size_t full = resident();
+  release(objects, count);
+  malloc_trim(0);
+  size_t after = resident();
+  struct classes now = read_classes();
+  PROBE(!returns || full >= before + 90 * MIB, "100 MiB are resident", "found %zu after %zu", full, before);
+  PROBE(!returns || after <= before + 4 * MIB, "and go back to the system", "found %zu bytes, expected %zu and 4 MiB at most",
+        after, before);
+  PROBE(now.cached == 0, "malloc_trim empties the magazines", "found %lu bytes", (unsigned long)now.cached);
+  PROBE(!returns || now.spans <= now.live + 8 * MIB, "spans go with their objects", "found %lu bytes in spans with %lu live",
+        (unsigned long)now.spans, (unsigned long)now.live);
+}
+
+enum { WORKERS = 4, EACH = 2000 };
+
+static struct object parcels[WORKERS][EACH];
+static size_t parcel_counts[WORKERS];
+
+static void *make(void *number)
+{
+  size_t i = (size_t)(uintptr_t)number;
+  parcel_counts[i] = allocate(parcels[i], EACH, 16 * MIB, (uint32_t)i + 7);
+  return NULL;
+}
+
+/* Frees what another thread has allocated. */
+static void *break_up(void *number)
+{
+  size_t i = ((size_t)(uintptr_t)number + 1) % WORKERS;
+  release(parcels[i], parcel_counts[i]);
+  return NULL;
+}
+
+static void in_threads(void *(*work)(void *))
+{
+  pthread_t thread[WORKERS];
+  for (uintptr_t i = 0; i < WORKERS; i++) {
+    if (pthread_create(&thread[i], NULL, work, (void *)i) != 0) {
+      abort();
+    }
+  }
+  for (int i = 0; i < WORKERS; i++) {
+    pthread_join(thread[i], NULL);
+  }
+}
+
+static void test_threads(bool returns)
+{
+  malloc_trim(0);
+  struct classes before = read_classes();
+  size_t resident_before = resident();
+  for (int round = 0; round < 3; round++) {
+    in_threads(make);
+    in_threads(break_up);
+  }
+  struct classes ended = read_classes();
+  PROBE(ended.cached <= before.cached + 64 * 1024, "threads that end take nothing with them",
+        "found %lu bytes in magazines, expected %lu", (unsigned long)ended.cached, (unsigned long)before.cached);
+  malloc_trim(0);
+  size_t after = resident();
+  PROBE(!returns || after <= resident_before + 4 * MIB, "and what they freed goes back",
+        "found %zu bytes, expected %zu and 4 MiB", after, resident_before);
+  PROBE(damaged == 0, "every pattern is intact", "found %u that were not", damaged);
+}
+
+int main(int argc, char **argv)
+{
+  (void)argv;
+  probe_served();
+  file = memfd_create("report", 0);
+  free(malloc(0));
+  test_bound();
+  test_trim(argc > 1);
+  test_threads(argc > 1);
+  return probe_failures != 0;
+}
