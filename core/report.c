@@ -47,8 +47,20 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
   }
 }
 
+/* Requests of no bytes have a class to themselves, for the sake of malloc's first step; its objects are those of the next one. */
+static void fold(struct hki_snapshot *snapshot)
+{
+  snapshot->class_[1].allocs += snapshot->class_[0].allocs;
+  snapshot->class_[1].frees += snapshot->class_[0].frees;
+  snapshot->class_[1].cached += snapshot->class_[0].cached;
+  snapshot->root.class_span_bytes[1] += snapshot->root.class_span_bytes[0];
+  memset(&snapshot->class_[0], 0, sizeof snapshot->class_[0]);
+  snapshot->root.class_span_bytes[0] = 0;
+}
+
 void hki_snapshot_finish(struct hki_snapshot *snapshot, uint64_t resident_bytes)
 {
+  fold(snapshot);
   const struct hki_root *root = &snapshot->root;
   struct hak_totals *totals = &snapshot->totals;
   struct hki_tally *small = &snapshot->backend[root->small % HKI_BACKENDS];

@@ -159,22 +159,18 @@ static void misuse(const hak_host *of, const void *object)
   _exit(object == mistaken ? MISUSE : OTHER_MISUSE);
 }
 
-static uint32_t span_tags(const hak_host *of, uint32_t cls, void **chain, void **objects, void **tags, uint32_t room)
+static void span_tags(const hak_host *of, uint32_t cls, void *const *objects, uint32_t count, void **tags)
 {
-  uint32_t count = 0;
+  ck_assert_uint_le(count, HAK_RUN_MAX);
   pthread_mutex_lock(&spans_lock);
-  for (void *object = *chain; object != NULL && count < room; count++) {
-    struct known_span *span = granules[granule_of(object)];
-    if (span == NULL || span->cls != cls) {
-      misuse(of, object);
+  for (uint32_t i = 0; i < count; i++) {
+    struct known_span *span = granules[granule_of(objects[i])];
+    if (span == NULL || span->cls != cls || (size_t)((char *)objects[i] - span->base) % class_bytes[cls] != 0) {
+      misuse(of, objects[i]);
     }
-    objects[count] = object;
-    tags[count] = span->tag;
-    object = *(void **)object;
-    *chain = object;
+    tags[i] = span->tag;
   }
   pthread_mutex_unlock(&spans_lock);
-  return count;
 }
 
 /* The object comes out of the backend, or goes back to it. */
