@@ -37,7 +37,7 @@ void *hki_meta_alloc(size_t size, size_t align)
   }
   hki_leaf_lock(&hki_meta_lock);
   char *p = (char *)hki_round_up((uintptr_t)at, align);
-  if (p + size > end || at == NULL) {
+  if (at == NULL || p + size > end) {
     size_t chunk = end == NULL && size <= FIRST ? FIRST : CHUNK;
     p = map(chunk, end == NULL ? MAP_POPULATE : 0);
     if (p == NULL) { /* address space is short: a page may still be there */

@@ -133,13 +133,20 @@ static void nothing_is_left(void)
 
 /* ---- objects --------------------------------------------------------------------------------------------------------- */
 
+enum { MOST = 200 };
+
+static uint32_t some_of(uint32_t cls)
+{
+  return class_bytes[cls] <= 4 * KIB ? MOST : 20;
+}
+
 START_TEST(objects_of_every_class)
 {
-  static void *objects[CLASSES][200];
+  static void *objects[CLASSES][MOST];
   start(0, 0, GIB);
   for (uint32_t cls = 0; cls < CLASSES; cls++) {
-    take(cls, objects[cls], 200);
-    for (int i = 0; i < 200; i++) {
+    take(cls, objects[cls], some_of(cls));
+    for (uint32_t i = 0; i < some_of(cls); i++) {
       ck_assert_uint_eq((uintptr_t)objects[cls][i] % 16, 0);
       memset(objects[cls][i], (int)cls, class_bytes[cls]);
     }
@@ -148,11 +155,11 @@ START_TEST(objects_of_every_class)
   ck_assert_uint_eq(counter("span_bytes"), known_bytes);
   ck_assert_uint_eq(counter("live_spans"), known_count);
   for (uint32_t cls = 0; cls < CLASSES; cls++) {
-    for (int i = 0; i < 200; i++) {
+    for (uint32_t i = 0; i < some_of(cls); i++) {
       char *object = objects[cls][i];
       ck_assert(object[0] == (char)cls && memcmp(object, object + 1, class_bytes[cls] - 1) == 0);
     }
-    give(cls, objects[cls], 200);
+    give(cls, objects[cls], some_of(cls));
   }
   nothing_is_left();
 }
