@@ -58,14 +58,16 @@ END_TEST
 START_TEST(aligned_class_is_aligned)
 {
   for (size_t align = 16; align <= HAK_GRANULE; align *= 2) {
-    for (size_t n = 1; n <= HAK_CLASS_MAX; n = n * 3 / 2 + 1) {
-      uint32_t cls = hki_front_class(n, align);
-      ck_assert_uint_lt(cls, HKI_CLASSES);
-      ck_assert_uint_ge(hakmem_root.class_bytes[cls], n);
-      ck_assert_uint_eq(hakmem_root.class_bytes[cls] % align, 0);
+    for (size_t n = 0; n <= HAK_CLASS_MAX; n = n * 3 / 2 + 1) {
+      size_t size = hki_front_size(n, align);
+      ck_assert_uint_ge(size, n);
+      ck_assert_uint_le(size, HAK_CLASS_MAX);
+      ck_assert_uint_eq(hakmem_root.class_bytes[hki_class_of(size)] % align, 0);
     }
   }
-  ck_assert_uint_eq(hki_front_class(16, 2 * HAK_GRANULE), HKI_CLASSES);
+  ck_assert_uint_eq(hki_front_size(16, 2 * HAK_GRANULE), SIZE_MAX);
+  ck_assert_uint_eq(hki_front_size(SIZE_MAX, 64), SIZE_MAX);
+  ck_assert_uint_eq(hki_front_size(SIZE_MAX - 10, 64), SIZE_MAX);
 }
 END_TEST
 
