@@ -454,10 +454,13 @@ sleep 0.3 # until it has made its only allocation
 run "$hakmem" set -t 0.2 "$pid" core.epoch=5
 has "set: idle process" "$status $err" "^3 hakmem: process $pid sleeps: it will take core.epoch=5 at its next allocation$"
 
-"$hakmem" stat --watch=0.1 $busy >/dev/null 2>"$dir/err" &
+"$hakmem" stat --watch=0.1 $busy >"$dir/watched" 2>"$dir/err" &
 watcher=$!
 started+=("$watcher")
-sleep 0.3
+for _ in {1..300}; do
+  [ -s "$dir/watched" ] && break
+  sleep 0.1
+done
 kill -KILL $busy
 { wait $watcher $busy; } 2>/dev/null
 equal "stat: --watch ends with the process" "$(cat "$dir/err")" ""
