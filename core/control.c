@@ -57,14 +57,6 @@ size_t hki_control_trim(void)
   hki_front_drain(thread);
   hki_lock(&hki_control_lock);
   size_t given = hki_range_drain(thread);
-  for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
-    struct hki_backend *backend = &hki_backends[i];
-    if (backend->granularity != HAK_CLASS) { /* those have been, since their pages go through the reclaim plugin */
-      hki_enter(backend);
-      given += backend->ops.trim(backend->self);
-      hki_leave(thread);
-    }
-  }
   hki_unlock(&hki_control_lock);
   return given;
 }

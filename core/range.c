@@ -332,13 +332,13 @@ void hki_range_tick(struct hki_thread *thread)
   }
 }
 
-/* Class backends give back their unused pages; those come to the reclaim plugin, so this goes before its turn. */
-static size_t drain_classes(struct hki_thread *thread)
+/* What the backends give back that hand out classes, or the others. */
+static size_t trim(struct hki_thread *thread, bool classes)
 {
   size_t given = 0;
   for (uint32_t i = HKI_BOOT + 1; i < hakmem_root.backend_count; i++) {
     struct hki_backend *backend = &hki_backends[i];
-    if (backend->granularity == HAK_CLASS) {
+    if ((backend->granularity == HAK_CLASS) == classes) {
       hki_enter(backend);
       given += backend->ops.trim(backend->self);
       hki_leave(thread);
@@ -347,10 +347,11 @@ static size_t drain_classes(struct hki_thread *thread)
   return given;
 }
 
+/* In the order in which pages move: from class backends and the cache to reclaim, from there to page backends. */
 HKI_COLD size_t hki_range_drain(struct hki_thread *thread)
 {
   size_t before = HKI_LOAD(&hakmem_root.held_bytes);
-  size_t given = drain_classes(thread);
+  size_t given = trim(thread, true);
   hki_range_move_on(thread);
   if (cache.inside != NULL) {
     hki_self = cache.inside;
@@ -364,13 +365,12 @@ HKI_COLD size_t hki_range_drain(struct hki_thread *thread)
     hki_self = thread;
   }
   size_t after = HKI_LOAD(&hakmem_root.held_bytes);
-  return given + (before > after ? before - after : 0);
+  return given + (before > after ? before - after : 0) + trim(thread, false);
 }
 
 HKI_COLD void hki_range_drain_now(struct hki_thread *thread)
 {
-  bool classes = hki_route.small != NULL && hki_route.small->granularity == HAK_CLASS;
-  if ((classes || HKI_LOAD(&hakmem_root.held_bytes) != 0) && hki_try_lock(&hki_control_lock)) {
+  if (hki_try_lock(&hki_control_lock)) {
     (void)hki_range_drain(thread);
     hki_unlock(&hki_control_lock);
   }

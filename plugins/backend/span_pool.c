@@ -185,12 +185,16 @@ static void try_page(struct span_pool *pool, const struct span *span)
   }
 }
 
-/* A place from a page backend. False when there is none. */
+/* A place from a page backend, or where that has none from the other. False when there is none. */
 static bool find_place(struct span_pool *pool, struct span *span, uint32_t granules)
 {
   uint32_t source = choose_source(pool, granules * HAK_GRANULE);
-  const hak_pages *pages = pool->setup.pages[source];
-  hak_block got = pages->alloc(pages, granules * HAK_GRANULE, HAK_GRANULE);
+  hak_block got = HAK_NO_BLOCK;
+  for (int tries = 0; got.base == NULL && tries < SPAN_SOURCES; tries++) {
+    source = tries == 0 ? source : !source;
+    const hak_pages *pages = pool->setup.pages[source];
+    got = pages->alloc(pages, granules * HAK_GRANULE, HAK_GRANULE);
+  }
   if (got.base == NULL) {
     return false;
   }
