@@ -87,7 +87,7 @@ struct hugepage {
   hak_lock lock;            /* guards the meter and what follows from it */
   struct fault_meter meter; /* what huge pages cost */
   uint64_t keep;            /* ns; pages of freed blocks stay so long in the pool in force; constant */
-  bool dear;                /* the pool in force is the one with small pages */
+  bool dear;                /* the pool in force is the one with small pages; atomic for readers without the lock */
   uint32_t divided;         /* both pools are in use; atomic */
   uintptr_t witness;        /* the second granule of the last block with a lead; 0: looked at already; atomic */
   uint32_t dense;           /* such a block was touched there; atomic */
@@ -193,9 +193,10 @@ static void judge(struct hugepage *huge, uint64_t took)
   hak_lock_acquire(huge->host, &huge->lock);
   bool was = huge->dear;
   bool pays = fault_note_huge(&huge->meter, took, PAUSE);
-  huge->dear = took >= FAULT_LEAST_HUGE ? !pays : was;
+  bool dear = took >= FAULT_LEAST_HUGE ? !pays : was;
   struct extent_pool *before = was ? huge->small : huge->pool, *now = was ? huge->pool : huge->small;
-  if (huge->dear != was) {
+  if (dear != was) {
+    __atomic_store_n(&huge->dear, dear, __ATOMIC_RELAXED);
     extent_keep(now, huge->keep);
     extent_keep(before, 0);
   }
