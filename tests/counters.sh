@@ -23,10 +23,10 @@ for ini in "${INIS[@]}"; do
   small=byte
   [ "$(small_of "$ini")" != slab ] || small=class
   reports=(json "$WORK/r.json" prometheus "$WORK/r.prom" text "$WORK/r.txt")
-  collect "$conf, hak_malloc" 60 linked "$ini" "$WORK/direct" $small "${reports[@]}"
+  collect "$conf, hak_malloc" 300 linked "$ini" "$WORK/direct" $small "${reports[@]}"
   check_reports "$conf, hak_malloc"
   [ "${INTERPOSE:-yes}" = yes ] || continue
-  collect "$conf, malloc" 60 under "$ini" "" "$WORK/counters" $small "${reports[@]}"
+  collect "$conf, malloc" 300 under "$ini" "" "$WORK/counters" $small "${reports[@]}"
   check_reports "$conf, malloc"
 done
 

@@ -383,7 +383,10 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
 
 void extent_keep(struct extent_pool *pool, uint64_t ns)
 {
-  uint64_t before = __atomic_exchange_n(&pool->keep, ns, __ATOMIC_RELAXED);
+  hak_lock_acquire(pool->host, &pool->lock);
+  uint64_t before = pool->keep;
+  __atomic_store_n(&pool->keep, ns, __ATOMIC_RELAXED);
+  hak_lock_release(pool->host, &pool->lock);
   if (ns == 0 && before != 0) {
     (void)extent_trim(pool);
   }

@@ -89,7 +89,7 @@ struct __attribute__((aligned(64))) slab_class {
   uint32_t capacity;            /* objects of a span */
   uint64_t reciprocal;          /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
   uint32_t levels;              /* bit i: partial[i] is not empty */
-  uint32_t visited;             /* the depot was used since slab_expire looked last; atomic */
+  uint32_t visited;             /* the depot was used since slab_expire looked last */
   struct run *depot;            /* the last one to come is the first */
   struct run *idle;             /* records without objects */
   uint64_t waiting;             /* objects in the depot */
@@ -370,8 +370,11 @@ static bool slab_expire(void *self)
   struct slab *slab = self;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
     struct slab_class *class = &slab->classes[cls];
-    if (__atomic_exchange_n(&class->visited, 0U, __ATOMIC_RELAXED) == 0 &&
-        __atomic_load_n(&class->waiting, __ATOMIC_RELAXED) != 0) {
+    hak_lock_acquire(slab->host, &class->lock);
+    bool left = class->visited == 0 && class->waiting != 0;
+    class->visited = 0;
+    hak_lock_release(slab->host, &class->lock);
+    if (left) {
       empty_depot(slab, cls);
     }
   }
