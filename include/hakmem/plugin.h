@@ -583,11 +583,11 @@ enum hak_arm_state { HAK_ARM_IDLE = 0, HAK_ARM_ACTIVE = 1, HAK_ARM_OUT = 2 };
 /* The tables to publish. Prefilled with what is in force, but no shares. */
 typedef struct hak_choice {
   uint32_t struct_size;
-  uint32_t row_count;     /* HAK_ROWS of the core */
-  uint8_t *champion;      /* [row_count] arm, below arm_count */
-  uint8_t *challenger;    /* [row_count] arm, below arm_count */
-  uint16_t *share;        /* [row_count] of 65536 blocks, so many draw the challenger; 0: none. Only as many as can be measured do. */
-  uint8_t *reason;        /* [row_count] enum hak_reason, read where the champion is a new one */
+  uint32_t row_count;  /* HAK_ROWS of the core */
+  uint8_t *champion;   /* [row_count] arm, below arm_count */
+  uint8_t *challenger; /* [row_count] arm, below arm_count */
+  uint16_t *share; /* [row_count] of 65536 blocks, so many draw the challenger; 0: none. Only as many as can be measured do. */
+  uint8_t *reason; /* [row_count] enum hak_reason, read where the champion is a new one */
   hak_standing *standing; /* [arm_count] kept from call to call; zero at first */
   uint32_t trials;        /* ask again after so many trials, if that is before the epoch's end; 0: measure nothing */
   uint32_t seed;          /* of the draws */
