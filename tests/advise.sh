@@ -44,7 +44,7 @@ ini() {
   {
     printf '[core]\ncache = none\npolicy = %s\nplugin_path = %s\n' "$policy" "$WORK/plugins"
     printf '[policy.%s]\nbaseline = bad\narms = good\nstate_file = %s\n' "$policy" "$WORK/state-$policy"
-    printf '[backend.slow]\nns = 3000000\n[strategy.bad]\nroute = malloc, slow from 512K\n'
+    printf '[backend.slow]\nns = 9000000\n[strategy.bad]\nroute = malloc, slow from 512K\n'
     printf '[strategy.good]\nroute = malloc, mmap from 512K, hugepage from 16M\n'
   } >"$file"
 }
