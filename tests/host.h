@@ -142,9 +142,11 @@ static void *meta_alloc(const hak_host *host, size_t size, size_t align)
   if (failing(META)) {
     return NULL;
   }
-  size_t at = (meta_used + align - 1) & ~(align - 1);
-  ck_assert_uint_le(at + size, sizeof meta);
-  meta_used = at + size;
+  size_t used = __atomic_load_n(&meta_used, __ATOMIC_RELAXED), at;
+  do { /* [any]: threads come at once */
+    at = (used + align - 1) & ~(align - 1);
+    ck_assert_uint_le(at + size, sizeof meta);
+  } while (!__atomic_compare_exchange_n(&meta_used, &used, at + size, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   return meta + at;
 }
 
