@@ -80,7 +80,7 @@ struct hki_thread {
   struct hki_span *last;        /* the large block freed last, on its way to the cache; NULL: none; taken by exchange */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES] __attribute__((aligned(64)));
-  uint64_t front_bytes;         /* that the magazines may hold at their limits, beyond the shortest ones */
+  uint64_t front_bytes;         /* that the magazines may hold have places for, beyond their first ones */
   uint32_t front_hand;          /* class at which the next magazine to shorten is looked for */
   struct hki_thread *next;      /* all records, newest first */
   struct hki_thread *next_idle; /* records without a thread */
