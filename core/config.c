@@ -60,7 +60,8 @@ void hki_mistake(const struct hki_item *item, const char *format, ...)
 
 static void add(const struct source *source, const char *section, const char *key, const char *value)
 {
-  struct hki_item item = {.section = hki_meta_string(section),
+  const char *last = item_count > 0 ? items[item_count - 1].section : "";
+  struct hki_item item = {.section = strcmp(last, section) == 0 ? last : hki_meta_string(section),
                           .key = hki_meta_string(key),
                           .value = hki_meta_string(value),
                           .file = source->file,
@@ -190,22 +191,24 @@ static void parse(const char *file, const char *text)
   }
 }
 
-/* `text` is room for FILE_BYTES, or NULL. */
-static void read_file(const char *path, char *text, bool must_exist)
+/* The text of a file, empty when there is none; `text` is room for FILE_BYTES, or NULL. */
+static const char *read_file(const char *path, char *text, bool must_exist)
 {
   struct hki_item here = {.file = path};
   if (text == NULL) {
     hki_mistake(&here, "no memory to read it; ignored");
-    return;
+    return "";
   }
   long size = hki_os.read_file(path, text, FILE_BYTES);
-  if (size == FILE_BYTES - 1) {
+  if (size >= 0 && size < FILE_BYTES - 1) {
+    return text;
+  }
+  if (size >= 0) {
     hki_mistake(&here, "found a file of %d bytes or more, expected less; ignored", FILE_BYTES - 1);
-  } else if (size >= 0) {
-    parse(path, text);
   } else if (must_exist) {
     hki_mistake(&here, "cannot be read (error %ld), expected the INI file that HAKMEM_CONF names; ignored", -size);
   }
+  return "";
 }
 
 /* 'section.key=value' items separated by ';'. The key is what follows the last dot before '='. */
@@ -250,12 +253,15 @@ void hki_config_read(void)
   const char *conf = secure ? NULL : getenv("HAKMEM_CONF");
   const char *set = secure ? NULL : getenv("HAKMEM_SET");
   const char *verbose = secure ? NULL : getenv("HAKMEM_VERBOSE");
-  parse(HKI_BUILT_IN, hki_builtin_ini);
   long r = hki_os.mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   char *text = hak_os_failed(r) ? NULL : (char *)r;
-  read_file(HKI_SYSCONFDIR "/hakmem.ini", text, false);
+  const char *installed = read_file(HKI_SYSCONFDIR "/hakmem.ini", text, false);
+  if (strcmp(installed, hki_builtin_ini) != 0) { /* else every item would be overridden by its like */
+    parse(HKI_BUILT_IN, hki_builtin_ini);
+  }
+  parse(HKI_SYSCONFDIR "/hakmem.ini", installed);
   if (conf != NULL && *conf != 0) {
-    read_file(conf, text, true);
+    parse(conf, read_file(conf, text, true));
   }
   if (text != NULL) {
     (void)hki_os.munmap(text, FILE_BYTES);

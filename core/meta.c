@@ -15,7 +15,7 @@
 #include "lock.h"
 #include "os.h"
 
-enum { FIRST = 64 * 1024, CHUNK = 256 * 1024, LARGE = CHUNK / 4, PAGE = 4096 };
+enum { FIRST = 128 * 1024, CHUNK = 256 * 1024, LARGE = CHUNK / 4, PAGE = 4096 };
 
 hak_lock hki_meta_lock;
 static char *at, *end; /* unused part of the current chunk */

@@ -297,13 +297,18 @@ static const struct hki_option *nearest(const char *name, uint32_t within)
 
 void hki_option_unknown(enum hki_section (*classify)(const char *section))
 {
+  const char *last = NULL; /* section that was classified: a plugin's may take a look at the file system */
+  enum hki_section section = HKI_SECTION_UNKNOWN;
   for (uint32_t i = 0; i < hki_config_count(); i++) {
     const struct hki_item *item = hki_config_item(i);
     char name[TEXT], known[TEXT];
     if (item->used || strcmp(item->file, HKI_BUILT_IN) == 0) {
       continue;
     }
-    enum hki_section section = classify(item->section);
+    if (last == NULL || strcmp(last, item->section) != 0) {
+      last = item->section;
+      section = classify(last);
+    }
     if (section == HKI_SECTION_IDLE) {
       continue; /* `hakmem check` loads it and looks */
     }
