@@ -14,8 +14,9 @@
 #include "thread.h"
 
 enum {
-  RUN_BYTES = 64 * 1024, /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
-  FIRST_BYTES = 2 * 1024 /* the same at first */
+  RUN_BYTES = 64 * 1024,  /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
+  FIRST_BYTES = 2 * 1024, /* the same at first */
+  LINE = 64               /* bytes of a cache line */
 };
 
 /* The operations of the class backend: called directly in a build that measures what a plugin's table costs. */
@@ -132,7 +133,16 @@ static void lengthen(struct hki_thread *thread, uint32_t cls)
 /* Whether the magazine can be used; makes it. */
 static bool opened(struct hki_magazine *magazine, uint32_t cls)
 {
-  return HKI_LIKELY(magazine->base != NULL) || resize(magazine, run_length(cls, FIRST_BYTES), run_length(cls, RUN_BYTES));
+  return HKI_LIKELY(magazine->run != 0) || resize(magazine, run_length(cls, FIRST_BYTES), run_length(cls, RUN_BYTES));
+}
+
+/*
+ * Whether an object must be others': it shares a cache line with its neighbours, and the thread has not had any of the class yet. Handed
+ * out again here, it would make this thread and theirs write to one line in turn: so they go back, unless there are many.
+ */
+static bool is_others(struct hki_magazine *magazine, uint32_t cls)
+{
+  return magazine->run == 0 && hakmem_root.class_bytes[cls] % LINE != 0 && magazine->others++ < run_length(cls, FIRST_BYTES);
 }
 
 /* Objects from the backend. Returns how many. */
@@ -194,7 +204,7 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  if (!opened(magazine, cls)) {
+  if (is_others(magazine, cls) || !opened(magazine, cls)) {
     give(thread, cls, &block, 1);
     return;
   }
@@ -216,8 +226,11 @@ void hki_front_close(struct hki_thread *thread)
 {
   hki_front_drain(thread);
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-    shorten(thread, cls);
+    struct hki_magazine *magazine = &thread->magazine[cls];
+    magazine->end = magazine->base;
+    magazine->run = magazine->used = magazine->others = 0;
   }
+  thread->front_bytes = 0;
 }
 
 void hki_front_start(void)

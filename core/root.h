@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 3U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 4U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -55,14 +55,14 @@ struct hki_seat {
 struct hki_magazine {
   void **top;        /* behind the object that is handed out next */
   void **base;       /* the first place; NULL before the first use */
-  void **end;        /* behind the last place that may be used */
+  void **end;        /* behind the last place that may be used; `base` while the thread has not used it */
   uint64_t allocs;   /* objects handed out from here */
   uint64_t refilled; /* objects got from the backend */
   uint64_t flushed;  /* objects given to the backend */
-  uint32_t run;      /* objects that come or go at a time */
+  uint32_t run;      /* objects that come or go at a time; 0: as with `end` */
   uint32_t room;     /* places in the array */
   uint32_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
-  uint32_t reserved; /* 0; the size is a power of two, so that a class is found by a shift */
+  uint32_t others;   /* objects that came before the thread used it */
 };
 
 /*

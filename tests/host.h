@@ -216,4 +216,17 @@ static inline unsigned draw(unsigned *state)
   return *state >> 8;
 }
 
+/* Pages that are there. */
+static inline size_t resident_pages(const char *base, size_t size)
+{
+  static unsigned char vec[4096];
+  ck_assert_uint_le(size / 4096, sizeof vec);
+  ck_assert_int_eq(mincore((void *)(uintptr_t)base, size, vec), 0);
+  size_t count = 0;
+  for (size_t i = 0; i < size / 4096; i++) {
+    count += vec[i] & 1U;
+  }
+  return count;
+}
+
 #endif

@@ -77,7 +77,7 @@ static hak_block source_alloc(const hak_pages *pages, size_t size, size_t align)
   source->bytes += size;
   source->made++;
   pthread_mutex_unlock(&spans_lock);
-  return hak_block_make(arena + (at - count) * G, size, 0);
+  return hak_block_make(arena + (at - count) * G, size, HAK_ZEROED);
 }
 
 static void source_free(const hak_pages *pages, void *base, size_t capacity)

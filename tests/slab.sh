@@ -101,6 +101,55 @@ C
 build age "$WORK/age.c"
 collect "age" 60 under "$ini" "backend.slab.age=200" "$WORK/age"
 
+# ---- false sharing -------------------------------------------------------------------------------------------------------------
+
+# A thread that begins with the free of another's objects does not get them, or their cache lines, for its own.
+cat >"$WORK/lines.c" <<'C'
+#include "probe.h"
+#include <pthread.h>
+enum { FEW = 16 };
+static char *kept[FEW], *given[FEW];
+static size_t size;
+static void *work(void *shared)
+{
+  char *own[FEW];
+  for (int i = 0; i < FEW; i++) {
+    free(given[i]);
+  }
+  for (int i = 0; i < FEW; i++) {
+    own[i] = malloc(size);
+  }
+  for (int i = 0; i < FEW; i++) {
+    for (int k = 0; k < FEW; k++) {
+      *(int *)shared += (uintptr_t)own[i] / 64 == (uintptr_t)kept[k] / 64;
+    }
+  }
+  for (int i = 0; i < FEW; i++) {
+    free(own[i]);
+  }
+  return NULL;
+}
+int main(void)
+{
+  static const size_t sizes[] = {8, 24, 48, 40};
+  for (int round = 0; round < 4; round++) { /* later threads get the records of earlier ones */
+    int shared = 0;
+    pthread_t thread;
+    size = sizes[round];
+    for (int i = 0; i < FEW; i++) {
+      kept[i] = malloc(size);
+      given[i] = malloc(size);
+    }
+    pthread_create(&thread, NULL, work, &shared);
+    pthread_join(thread, NULL);
+    PROBE(shared == 0, "a thread has cache lines of its own", "found %d shared of %lu bytes", shared, (unsigned long)size);
+  }
+  return probe_failures != 0;
+}
+C
+build lines "$WORK/lines.c" -pthread
+collect "lines" 60 under "$ini" "" "$WORK/lines"
+
 # ---- address space ---------------------------------------------------------------------------------------------------------------
 
 # What is kept in empty spans does not make a large request fail.

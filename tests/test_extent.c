@@ -945,17 +945,6 @@ static char *take_lead(struct extent_pool *pool, size_t size)
   return block.base;
 }
 
-static size_t resident_pages(const char *base, size_t size)
-{
-  static unsigned char vec[4096];
-  ck_assert_int_eq(mincore((void *)(uintptr_t)base, size, vec), 0);
-  size_t count = 0;
-  for (size_t i = 0; i < size / 4096; i++) {
-    count += vec[i] & 1U;
-  }
-  return count;
-}
-
 START_TEST(first_granule_behind_a_lead_has_small_pages)
 {
   struct extent_pool *pool = new_pool_with_leads(GIB);
@@ -1113,6 +1102,42 @@ START_TEST(kept_pages_go_when_the_peak_is_past)
 }
 END_TEST
 
+/*
+ * Blocks of one and of two huge pages in turn, which never fit where the others were. Each time twice as much as the peak would be
+ * purged and touched anew; so more is kept, up to half of the peak.
+ */
+START_TEST(what_is_purged_again_and_again_stays)
+{
+  char *base;
+  struct extent_pool *pool = new_pool_that_keeps(&base);
+  unsigned first = 0, last = 0;
+  for (int round = 0; round < 20; round++) {
+    unsigned before = calls[MADVISE];
+    release_some(pool, base, 0x55);
+    char *two = take(pool, 2 * H);
+    ck_assert(two >= base + 8 * H);
+    fill(two, 2 * H, 9);
+    const hak_range range = {.base = two, .capacity = 2 * H};
+    extent_free_many(pool, &range, &simple);
+    for (unsigned i = 0; i < 8; i += 2) {
+      ck_assert_ptr_eq(take(pool, H), base + i * H);
+      fill(base + i * H, H, i);
+    }
+    ck_assert_uint_le(counters[EXTENT_RETAINED], 4 * H);
+    first += round < 2 ? calls[MADVISE] - before : 0;
+    last += round >= 15 ? calls[MADVISE] - before : 0;
+  }
+  ck_assert_uint_ge(first, 4);
+  ck_assert_uint_eq(last, 0);
+  clock_time += SECOND; /* and not for longer than the peak */
+  (void)extent_expire(pool);
+  take(pool, G);
+  clock_time += SECOND;
+  (void)extent_expire(pool);
+  ck_assert_uint_le(counters[EXTENT_RETAINED], H);
+}
+END_TEST
+
 START_TEST(kept_pages_that_the_system_keeps)
 {
   char *base;
@@ -1158,6 +1183,7 @@ int main(void)
                                pages_stay_for_the_next_blocks,
                                kept_pages_do_not_raise_the_peak,
                                kept_pages_go_when_the_peak_is_past,
+                               what_is_purged_again_and_again_stays,
                                kept_pages_that_the_system_keeps,
                                limited_address_space,
                                refused_commit,

@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#include "../plugins/backend/extent.h"
+
 static uint64_t now, step; /* ns; what each look at the clock takes */
 
 static uint64_t stepping_clock(void)
@@ -28,6 +30,13 @@ static long mincore_all(void *addr, size_t length, unsigned char *vec)
 {
   (void)addr;
   memset(vec, 1, (length + 4095) / 4096);
+  return 0;
+}
+
+static long mincore_none(void *addr, size_t length, unsigned char *vec)
+{
+  (void)addr;
+  memset(vec, 0, (length + 4095) / 4096);
   return 0;
 }
 
@@ -84,6 +93,15 @@ static bool is_huge(hak_block block)
 static void put(hak_block block)
 {
   ops->free(self, &slot, block.base, hak_block_capacity(block));
+}
+
+static uint64_t purge_all(const hak_purger *purger, const struct iovec *spans, uint32_t count)
+{
+  (void)purger;
+  for (uint32_t i = 0; i < count; i++) {
+    ck_assert_int_eq(os.madvise(spans[i].iov_base, spans[i].iov_len, MADV_DONTNEED), 0);
+  }
+  return 0;
 }
 
 /* Blocks until one has been packed, so that the next ones may be tried. A block with a lead is no trial and has no flag. */
@@ -158,14 +176,61 @@ START_TEST(mode_thp_does_not_ask)
 }
 END_TEST
 
-static uint64_t purge_all(const hak_purger *purger, const struct iovec *spans, uint32_t count)
+/* Where blocks are filled and huge pages are dear, small ones come together, but for one block in some that shows whether it is. */
+START_TEST(small_pages_come_together)
 {
-  (void)purger;
-  for (uint32_t i = 0; i < count; i++) {
-    ck_assert_int_eq(os.madvise(spans[i].iov_base, spans[i].iov_len, MADV_DONTNEED), 0);
+  start(0);
+  become_dense();
+  step = 5000000;
+  (void)huge_of(20);
+  int whole = 0, first = 0;
+  for (int i = 0; i < 32; i++) {
+    hak_block block = get(4 * MIB);
+    size_t pages = resident_pages(block.base, 4 * MIB);
+    whole += pages == 4 * MIB / 4096;
+    first += pages == 1;
   }
-  return 0;
+  ck_assert_int_eq(whole, 30);
+  ck_assert_int_eq(first, 2);
+  huge_os.mincore = mincore_none; /* they are not touched any more */
+  whole = 0;
+  for (int i = 0; i < 48; i++) {
+    whole += resident_pages(get(4 * MIB).base, 4 * MIB) != 1;
+  }
+  ck_assert_int_le(whole, 16);
 }
+END_TEST
+
+/* What is left in the pool with huge pages, beside live blocks, is not held against what the other may keep. */
+START_TEST(each_pool_has_a_peak_of_its_own)
+{
+  static const hak_purger purger = {purge_all};
+  hak_block block[16];
+  start(0);
+  become_dense();
+  step = 90000;
+  for (int i = 0; i < 16; i++) {
+    block[i] = get(MIB + 8 * G);
+  }
+  for (int i = 1; i < 16; i += 2) {
+    const hak_range range = {.base = block[i].base, .capacity = hak_block_capacity(block[i])};
+    ops->free_many(self, &slot, &range, &purger);
+  }
+  step = 5000000;
+  (void)huge_of(20);
+  ck_assert_uint_ge(counters[EXTENT_RETAINED], 4 * MIB); /* such as it is */
+  for (int i = 0; i < 4; i++) {
+    block[i] = get(4 * MIB);
+    ck_assert(!is_huge(block[i]));
+  }
+  size_t before = counters[EXTENT_RETAINED];
+  for (int i = 0; i < 2; i++) {
+    const hak_range range = {.base = block[i].base, .capacity = hak_block_capacity(block[i])};
+    ops->free_many(self, &slot, &range, &purger);
+  }
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], before + 8 * MIB);
+}
+END_TEST
 
 /* Blocks of both pools in one chain, each with its contents until then; their links stay as they were. */
 START_TEST(a_chain_of_both_pools)
@@ -207,6 +272,8 @@ int main(void)
   tcase_add_test(tests, they_are_tried_again);
   tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
   tcase_add_test(tests, mode_thp_does_not_ask);
+  tcase_add_test(tests, small_pages_come_together);
+  tcase_add_test(tests, each_pool_has_a_peak_of_its_own);
   tcase_add_test(tests, a_chain_of_both_pools);
   suite_add_tcase(suite, tests);
   SRunner *runner = srunner_create(suite);

@@ -780,6 +780,48 @@ START_TEST(others_wait_for_a_fork)
 }
 END_TEST
 
+/* A class that fills span after span gets the pages of the next one together. Where objects are pages, they come one by one. */
+START_TEST(pages_come_together)
+{
+  enum { SPANS_FULL = 4, MORE = 4 };
+  static void *objects[(SPANS_FULL + MORE) * 4096];
+  static const struct {
+    size_t size;
+    bool together;
+  } cases[] = {{64, true}, {2 * KIB, true}, {4 * KIB, false}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    start(64 * MIB, 0, 64 * MIB);
+    uint32_t cls = class_of(cases[i].size), each = (uint32_t)(G / cases[i].size);
+    for (uint32_t taken = 0; taken < SPANS_FULL * each; taken++) {
+      take(cls, &objects[taken], 1);
+      *(char *)objects[taken] = 1;
+      if (taken % each == 0) {
+        size_t pages = resident_pages(objects[taken], G);
+        ck_assert_uint_eq(pages, cases[i].together && taken / each >= 2 ? G / 4096 : 1);
+      }
+    }
+    give(cls, objects, SPANS_FULL * each);
+    nothing_is_left();
+  }
+}
+END_TEST
+
+/* A few objects are no run to hand over: those of a thread's first frees would come back to it, in others' cache lines. */
+START_TEST(short_runs_are_not_handed_over)
+{
+  void *objects[64];
+  start(64 * MIB, 0, 64 * MIB);
+  take(class_of(16), objects, 64);
+  give(class_of(16), &objects[10], 8);
+  ck_assert_uint_eq(counter("scattered"), 8);
+  struct run run = refill(class_of(16), 64);
+  ck_assert_uint_eq(run.count, 64);
+  ck_assert_uint_eq(counter("handovers"), 0);
+  flush(class_of(16), &run);
+  ck_assert_uint_eq(counter("scattered"), 8);
+}
+END_TEST
+
 int main(void)
 {
   Suite *suite = suite_create("slab");
@@ -800,6 +842,8 @@ int main(void)
   tcase_add_test(tests, all_may_come_from_huge);
   tcase_add_test(tests, runs_are_handed_over_whole);
   tcase_add_test(tests, the_depot_is_bounded);
+  tcase_add_test(tests, short_runs_are_not_handed_over);
+  tcase_add_test(tests, pages_come_together);
   tcase_add_exit_test(tests, an_object_twice, MISUSE);
   tcase_add_exit_test(tests, an_object_twice_in_a_run, MISUSE);
   tcase_add_exit_test(tests, the_inside_of_an_object, MISUSE);

@@ -97,7 +97,7 @@ size_t arena_take(struct extent_pool *pool, struct arena *arena, size_t first, s
   pool->taken += end - first;
   bits_set(arena->used, first, end);
   size_t dirty = bits_clear(arena->dirty, first, end);
-  uncount(pool, EXTENT_RETAINED, dirty * HAK_GRANULE);
+  note_dirty(pool, 0 - dirty);
   return dirty;
 }
 
@@ -107,7 +107,7 @@ void arena_put(struct extent_pool *pool, struct arena *arena, size_t first, size
   bits_clear(arena->used, first, end);
   if (dirty) {
     bits_set(arena->dirty, first, end);
-    hak_count(pool->host, EXTENT_RETAINED, (end - first) * HAK_GRANULE);
+    note_dirty(pool, end - first);
   }
   arena->taken -= end - first;
   pool->taken -= end - first;
@@ -240,7 +240,7 @@ void arena_detach(struct extent_pool *pool, struct arena *arena)
   pool->count--;
   pool->empty--;
   memmove(&pool->arenas[i], &pool->arenas[i + 1], (pool->count - i) * sizeof(*pool->arenas));
-  uncount(pool, EXTENT_RETAINED, bits_clear(arena->dirty, 0, arena->granules) * HAK_GRANULE);
+  note_dirty(pool, 0 - bits_clear(arena->dirty, 0, arena->granules));
   uncount(pool, EXTENT_MAPPED, bits_clear(arena->open, 0, arena->granules) * HAK_GRANULE);
   pool->leads -= arena->leads;
   uncount(pool, EXTENT_RESERVED, arena->granules * HAK_GRANULE);

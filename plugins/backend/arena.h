@@ -47,8 +47,11 @@ struct extent_pool {
   size_t lead;                   /* granules of a lead; constant */
   size_t leads;                  /* of all arenas */
   size_t taken;                  /* granules, of all arenas */
+  size_t dirty;                  /* granules that are free, with pages */
   size_t peak;                   /* `taken` at most in this period */
-  size_t peak_before;            /* the same of the period before */
+  size_t purged;                 /* granules that had been kept and were purged in this period */
+  size_t peak_before;            /* the same of the period before, */
+  size_t purged_before;          /* and this */
   uint64_t since;                /* start of this period, ns */
   uint64_t keep;                 /* length of a period, ns; 0: freed pages are given back at once; constant */
   size_t stuck;                  /* dirty granules beside live blocks, as of the last search for some to purge */
@@ -62,10 +65,11 @@ static inline void uncount(const struct extent_pool *pool, uint32_t counter, uin
   hak_count(pool->host, counter, 0 - amount);
 }
 
-/* Granules that are free, with pages. */
-static inline size_t dirty_now(const struct extent_pool *pool)
+/* Notes that so many granules more, or fewer, are free with pages. */
+static inline void note_dirty(struct extent_pool *pool, size_t granules)
 {
-  return __atomic_load_n(&pool->host->counters[EXTENT_RETAINED], __ATOMIC_RELAXED) / HAK_GRANULE;
+  pool->dirty += granules;
+  hak_count(pool->host, EXTENT_RETAINED, granules * HAK_GRANULE);
 }
 
 static inline char *granule_address(const struct arena *arena, size_t granule)

@@ -25,11 +25,12 @@
 #include <sys/resource.h>
 
 enum {
-  ARENA_DIVISOR = 4, /* a larger part of an arena than this becomes a mapping of its own */
-  LIMIT_SHARE = 64,  /* of a limited address space, one arena takes this fraction */
-  GAPS = 16,         /* of the peak, this part more may be dirty or taken */
-  LEADS = 8192,      /* no more than so many leads, for the same reason as with moves */
-  MOVES_LIVE = 1024  /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
+  ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
+  LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
+  GAPS_LOG2 = 4,      /* of the peak, this part more may be dirty or taken, as a power of two, */
+  GAPS_MOST_LOG2 = 1, /* and where blocks fit badly, this */
+  LEADS = 8192,       /* no more than so many leads, for the same reason as with moves */
+  MOVES_LIVE = 1024   /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
 };
 
 #define ARENA_MIN ((size_t)4 << 20)
@@ -221,6 +222,8 @@ static void turn(struct extent_pool *pool)
     pool->since = now;
     pool->peak_before = pool->busy ? pool->peak : 0;
     pool->peak = pool->busy ? pool->taken : 0;
+    pool->purged_before = pool->purged;
+    pool->purged = 0;
     pool->busy = false;
     pool->stuck = 0;
   }
@@ -235,14 +238,16 @@ static void note_use(struct extent_pool *pool)
 
 /*
  * How many dirty granules are too many: those that, with the taken ones, exceed what was taken at most in the last two periods.
- * First fit leaves gaps, for which a part of that is allowed on top. Under pool->lock.
+ * First fit leaves gaps, for which a part of that is allowed on top: twice as much each time that as much as the peak has been purged,
+ * which is touched anew soon after. Under pool->lock.
  */
 static size_t surplus(const struct extent_pool *pool)
 {
   size_t peak = pool->peak > pool->peak_before ? pool->peak : pool->peak_before;
-  size_t allowed = peak + peak / GAPS > pool->taken ? peak + peak / GAPS - pool->taken : 0;
-  size_t dirty = dirty_now(pool);
-  return dirty >= allowed + pool->unit && dirty >= pool->stuck + pool->unit ? dirty - allowed : 0;
+  size_t again = peak != 0 ? (pool->purged + pool->purged_before) / peak : 0;
+  size_t gaps = peak >> (again < GAPS_LOG2 - GAPS_MOST_LOG2 ? GAPS_LOG2 - again : GAPS_MOST_LOG2);
+  size_t allowed = peak + gaps > pool->taken ? peak + gaps - pool->taken : 0;
+  return pool->dirty >= allowed + pool->unit && pool->dirty >= pool->stuck + pool->unit ? pool->dirty - allowed : 0;
 }
 
 /* Claims dirty units until so many granules are, from the highest on: first fit wants the lowest. Under pool->lock. */
@@ -276,8 +281,11 @@ static void settle(struct extent_pool *pool)
   for (size_t granules; pool->last_purger != NULL && (granules = surplus(pool)) > 0;) {
     struct iovec spans[HAK_PURGE_SPANS];
     uint32_t count = claim_dirty(pool, granules, spans);
+    for (uint32_t i = 0; i < count; i++) {
+      pool->purged += spans[i].iov_len / HAK_GRANULE;
+    }
     if (count == 0 || give_back(pool, pool->last_purger, spans, count) != 0) {
-      pool->stuck = dirty_now(pool); /* what shares a unit with a live block, or the system does not take */
+      pool->stuck = pool->dirty; /* what shares a unit with a live block, or the system does not take */
     }
   }
 }
@@ -397,7 +405,7 @@ bool extent_expire(struct extent_pool *pool)
   hak_lock_acquire(pool->host, &pool->lock);
   turn(pool);
   settle(pool);
-  bool more = dirty_now(pool) > pool->stuck;
+  bool more = pool->dirty > pool->stuck;
   hak_lock_release(pool->host, &pool->lock);
   return more;
 }

@@ -21,17 +21,16 @@
 
 #include "extent.h"
 #include "fault_meter.h"
+#include "populate.h"
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26) /* the binary logarithm of the page size, where the kernel looks for it */
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
 
 /* Bytes that come from small pages at least, when a huge one was dear: with each change the pages of one pool are given up. */
 #define PAUSE ((size_t)16 << 30)
 
+#define AHEAD ((size_t)8 << 20) /* bytes of a block that come at once at most, from small pages */
 #define MILLISECOND UINT64_C(1000000)
 
 enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
@@ -114,7 +113,7 @@ static hak_block pool_alloc(struct hugepage *huge, size_t size)
   long at = os->mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (!hak_os_failed(at)) {
     extent_adopt(huge->pool, size);
-    if (!hak_os_failed(os->madvise((void *)at, size, MADV_POPULATE_WRITE))) {
+    if (populate(huge->host, (void *)at, size)) {
       return hak_block_make((void *)at, size, HAK_ZEROED | HAK_HUGE | HAK_PINNED);
     }
     extent_free(huge->pool, (void *)at, size);
@@ -147,13 +146,19 @@ static bool is_dense(struct hugepage *huge)
   return __atomic_load_n(&huge->dense, __ATOMIC_RELAXED) != 0;
 }
 
+/* Whether to expect of the next block that it will be filled. One of some is still a witness, to notice a change. */
+static bool is_packed(struct hugepage *huge)
+{
+  return is_dense(huge) && __atomic_add_fetch(&huge->packed, 1U, __ATOMIC_RELAXED) % WITNESS != 0;
+}
+
 /*
  * A block whose first granule has small pages: who touches the beginning only does not pay for a huge page. While blocks turn out
- * to be touched beyond that, they are packed instead, which wastes nothing; one of some is still made so, to notice a change.
+ * to be touched beyond that, they are packed instead, which wastes nothing.
  */
 static hak_block witness_alloc(struct hugepage *huge, size_t size)
 {
-  if (is_dense(huge) && __atomic_add_fetch(&huge->packed, 1U, __ATOMIC_RELAXED) % WITNESS != 0) {
+  if (is_packed(huge)) {
     return HAK_NO_BLOCK;
   }
   hak_block block = extent_alloc_lead(huge->pool, shape(size));
@@ -174,15 +179,25 @@ static bool huge_pays(struct hugepage *huge, size_t size)
   return pays;
 }
 
+/* A block of small pages. Where blocks turn out to be filled, its pages come at once; one of some is a witness here, too. */
 static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
 {
   __atomic_store_n(&huge->divided, 1U, __ATOMIC_RELEASE);
   hak_block block = extent_alloc(huge->small, size, align);
-  if (block.base != NULL) {
-    uint64_t took = fault_touch(huge->host, block.base);
-    hak_lock_acquire(huge->host, &huge->lock);
-    fault_note_small(&huge->meter, took);
-    hak_lock_release(huge->host, &huge->lock);
+  if (block.base == NULL) {
+    return block;
+  }
+  uint64_t took = fault_touch(huge->host, block.base);
+  hak_lock_acquire(huge->host, &huge->lock);
+  fault_note_small(&huge->meter, took);
+  hak_lock_release(huge->host, &huge->lock);
+  if ((block.info & HAK_ZEROED) == 0) {
+    return block; /* most of its pages are there */
+  }
+  if (is_packed(huge)) {
+    (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
+  } else {
+    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
   }
   return block;
 }

@@ -10,10 +10,12 @@
 
 #include "extent.h"
 
+#define MILLISECOND UINT64_C(1000000)
+
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
 /* The order of the options is that of the values which start gets. */
-enum { MMAP_ARENA, MMAP_OPTIONS };
+enum { MMAP_ARENA, MMAP_KEEP, MMAP_OPTIONS };
 
 static const hak_option mmap_options[MMAP_OPTIONS] = {
     [MMAP_ARENA] = {.key = "arena",
@@ -22,6 +24,12 @@ static const hak_option mmap_options[MMAP_OPTIONS] = {
                     .min = "4M",
                     .max = "64G",
                     .help = "address space reserved at a time; larger blocks than a quarter get a mapping of their own"},
+    [MMAP_KEEP] = {.key = "keep",
+                   .type = HAK_INT,
+                   .fallback = "1000",
+                   .min = "0",
+                   .max = "86400000",
+                   .help = "milliseconds that pages which reclaim releases stay for new blocks, below the peak; 0: none do"},
 };
 
 static const hak_counter mmap_counters[EXTENT_COUNTERS] = {EXTENT_COUNTER_ROWS};
@@ -31,7 +39,10 @@ static const hak_counter mmap_counters[EXTENT_COUNTERS] = {EXTENT_COUNTER_ROWS};
 /* The state, `self`, is the pool. Start runs once; what it stores is passed to every other callback. */
 static int32_t mmap_start(const hak_host *host, const hak_value *values, void **self)
 {
-  const struct extent_setup setup = {.arena = values[MMAP_ARENA].size, .unit = HAK_GRANULE, .advise = false};
+  const struct extent_setup setup = {.arena = values[MMAP_ARENA].size,
+                                     .unit = HAK_GRANULE,
+                                     .advise = false,
+                                     .keep = (uint64_t)values[MMAP_KEEP].integer * MILLISECOND};
   *self = extent_start(host, &setup);
   if (*self == NULL) {
     return HAK_NO_MEMORY;
@@ -61,6 +72,11 @@ static hak_block mmap_resize(void *self, void **slot, void *base, size_t capacit
 static size_t mmap_trim(void *self)
 {
   return extent_trim(self);
+}
+
+static bool mmap_expire(void *self)
+{
+  return extent_expire(self);
 }
 
 static void mmap_fork_prepare(void *self)
@@ -97,6 +113,7 @@ static const hak_backend_ops mmap_ops = {
     .fork_parent = mmap_fork_parent,
     .fork_child = mmap_fork_child,
     .free_many = mmap_free_many,
+    .expire = mmap_expire,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {

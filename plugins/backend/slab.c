@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "populate.h"
 #include "span_pool.h"
 
 enum {
@@ -27,6 +28,7 @@ enum {
 };
 
 #define DEPOT_FLOOR ((size_t)256 << 10) /* or so many bytes of them */
+#define SHORT 1024                      /* bytes; shorter runs are not worth handing over */
 #define SPAN_WASTE 8                    /* a span is so long that at most this part of it is no object */
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
@@ -160,6 +162,15 @@ static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t
     class->free += class->capacity;
   }
   return span;
+}
+
+/*
+ * Whether all pages of a new span will be touched soon: they have several objects each, and the class has filled two spans before. So
+ * at most a third of what the class has is resident in vain.
+ */
+static bool will_be_dense(const struct slab *slab, const struct slab_class *class, const struct span *span)
+{
+  return span->fresh && class->total > 2 * (uint64_t)class->capacity && class->size <= slab->host->page_size / 2;
 }
 
 /* Takes up to `want` free objects in the order of their addresses. Returns how many. */
@@ -305,6 +316,7 @@ static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects
   hak_lock_acquire(slab->host, &class->lock);
   uint32_t count = depot_pop(class, objects, want);
   bool handed_over = count != 0;
+  struct span *dense = NULL;
   for (uint32_t visit = 0; !handed_over && count < want && visit < VISITS; visit++) {
     struct span *span = choose(slab, class, cls);
     if (span == NULL) {
@@ -312,6 +324,8 @@ static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects
     }
     uint32_t taken = take(class, span, objects + count, want - count);
     count += taken;
+    dense = will_be_dense(slab, class, span) ? span : dense;
+    span->fresh = false;
     class->free -= taken;
     if (span->free != 0) {
       list(class, span);
@@ -320,6 +334,9 @@ static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects
   hak_lock_release(slab->host, &class->lock);
   if (handed_over) {
     hak_count(slab->host, SLAB_HANDOVERS, 1);
+  }
+  if (dense != NULL) { /* it stays, since some of its objects are ours */
+    (void)populate(slab->host, dense->base, dense->length);
   }
   return count != 0 ? (int32_t)count : HAK_NO_MEMORY;
 }
@@ -333,7 +350,8 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
   void *tags[HAK_RUN_MAX];
   slab->host->span_tags(slab->host, cls, objects, count, tags); /* also a look at what goes into the depot */
   hak_lock_acquire(slab->host, &class->lock);
-  if (class->waiting + count > depot_room(class) || !depot_push(slab, class, objects, count)) {
+  bool wait = count * class->size >= SHORT && class->waiting + count <= depot_room(class);
+  if (!wait || !depot_push(slab, class, objects, count)) {
     scatter(slab, class, objects, tags, count, &empty);
   }
   while (class->waiting > depot_room(class)) {

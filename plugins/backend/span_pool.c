@@ -165,6 +165,7 @@ static void inherit(struct span_pool *pool, struct span *span, struct span *empt
   span->base = empty->base;
   span->length = empty->length;
   span->source = empty->source;
+  span->fresh = false;
   record_put(pool, empty);
 }
 
@@ -201,6 +202,7 @@ static bool find_place(struct span_pool *pool, struct span *span, uint32_t granu
   span->base = got.base;
   span->length = hak_block_capacity(got);
   span->source = (uint8_t)source;
+  span->fresh = source == 0 && (got.info & HAK_ZEROED) != 0;
   pool->bytes[source] += span->length;
   hak_count(pool->host, SPAN_COUNT, 1);
   try_page(pool, span);

@@ -52,7 +52,7 @@ static const hak_option bigcache_options[BIG_OPTIONS] = {
     [BIG_FLOOR] = {.key = "floor",
                    .type = HAK_SIZE,
                    .flags = HAK_LIVE,
-                   .fallback = "8M",
+                   .fallback = "0",
                    .min = "0",
                    .max = "1T",
                    .help = "so many bytes may be kept even if the program's peak of resident memory rises by them"},
