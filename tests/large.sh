@@ -10,7 +10,7 @@ STEPS=${1:-400}
 build large "$TESTS/large.c"
 build flip.so "$TESTS/plugins/flip.c" -shared -fPIC -fvisibility=hidden
 
-base="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.cap=64M;cache.bigcache.min=64K"
+base="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.cap=64M;cache.bigcache.min=64K;cache.bigcache.floor=8M"
 routes="strategy.default.route=malloc, mmap from 64K;strategy.b.route=malloc, hugepage from 512K;strategy.c.route=malloc"
 routes="$routes;strategy.d.route=malloc, mmap from 1M;strategy.d.cache=off;strategy.e.route=malloc, hugepage from 256K"
 routes="$routes;strategy.e.reclaim=off"

@@ -55,6 +55,7 @@ struct extent_pool {
   uint64_t since;                /* start of this period, ns */
   uint64_t keep;                 /* length of a period, ns; 0: freed pages are given back at once; constant */
   size_t stuck;                  /* dirty granules beside live blocks, as of the last search for some to purge */
+  bool limited;                  /* address space is scarce: nothing is kept; constant */
   bool busy;                     /* a block came or went in this period */
   const hak_purger *last_purger; /* for what was kept; NULL: none yet */
   bool advise;                   /* ask for transparent huge pages; constant */

@@ -391,6 +391,7 @@ void extent_free_many(struct extent_pool *pool, const hak_range *chain, const ha
 
 void extent_keep(struct extent_pool *pool, uint64_t ns)
 {
+  ns = pool->limited ? 0 : ns;
   hak_lock_acquire(pool->host, &pool->lock);
   uint64_t before = pool->keep;
   __atomic_store_n(&pool->keep, ns, __ATOMIC_RELAXED);
@@ -629,9 +630,10 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->arena_max = round_up(arena, EXTENT_HUGE);
   pool->arena_now = pool->arena_max;
   pool->unit = setup->unit / HAK_GRANULE;
-  pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space */
+  pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space, */
+  pool->limited = limited;                              /* and so are kept pages */
   pool->advise = setup->advise;
-  pool->keep = setup->keep;
+  pool->keep = limited ? 0 : setup->keep;
   pool->since = host->os->coarse();
   return pool;
 }
