@@ -20,7 +20,11 @@ enum {
   EPSILON,
   ELO,
   POLICIES,
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  SEEDS = 4, /* less work for sanitizers, which look at the code */
+#else
   SEEDS = 20,
+#endif
   ARMS = 12,
   EPOCH = 1024,
   TRIALS_MOST = 256,
