@@ -14,6 +14,7 @@
 #include "site.h"
 #include "span.h"
 #include "trial.h"
+#include "zero.h"
 
 static void enter_map(uintptr_t base, hki_entry entry)
 {
@@ -76,11 +77,21 @@ static struct hki_span *fresh(struct hki_thread *thread, struct hki_backend *bac
   return span;
 }
 
+/* A backend that lets its pages be purged has anonymous memory, of which pages can be given up. */
+static HKI_SLOW void zero(const struct hki_span *span, size_t size)
+{
+  if (hki_backends[span->range.backend].ops.free_many != NULL) {
+    hki_zero(span->range.base, size);
+  } else {
+    memset(span->range.base, 0, size);
+  }
+}
+
 /* Hands out the block to the program: what that changes in its record and in the counts. */
 HKI_INLINE void *hand_out(struct hki_thread *thread, struct hki_span *span, const struct hki_want *want)
 {
   if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
-    memset(span->range.base, 0, want->size);
+    zero(span, want->size);
   }
   span->range.flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
   span->range.site = want->site;

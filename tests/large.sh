@@ -57,6 +57,51 @@ if [ "$hits" -ge 990 ] && [ "$hits" -lt 1000 ]; then ok "what needs no cache are
   fail "what needs no cache are hits" "$hits" "one for each of 1000 requests but the first few"
 fi
 
+# A calloc of memory that was used before reads as zero, and gets no pages for it but those that are there.
+cat >"$WORK/zero.c" <<'C'
+#include "probe.h"
+#include <sys/mman.h>
+enum { SIZE = 48 << 20, PAGE = 4096 };
+static unsigned char there[SIZE / PAGE];
+static int resident(const char *block)
+{
+  int pages = 0;
+  mincore((void *)(uintptr_t)block, SIZE, there);
+  for (int i = 0; i < SIZE / PAGE; i++) {
+    pages += there[i] & 1;
+  }
+  return pages;
+}
+int main(void)
+{
+  char *block = NULL;
+  int served = 0;
+  for (int round = 0; round < 4; round++) {
+    char *before = block;
+    block = calloc(1, (size_t)(SIZE - round));
+    served += block == before;
+    int pages = resident(block), wrong = 0;
+    for (int i = 0; i < SIZE - round; i++) { /* a page that is read is there, too: all of them in the last round only */
+      wrong += (there[i / PAGE] != 0 || round == 3) && block[i] != 0;
+    }
+    PROBE(wrong == 0, "it reads as zero", "found %d other bytes in round %d", wrong, round);
+    PROBE(pages <= 1000, "with few pages", "found %d in round %d", pages, round);
+    for (int i = 0; i < SIZE - round; i += PAGE * (i < SIZE / 2 ? 50 : 3001)) { /* some alone, ... */
+      block[i] = 1;
+    }
+    memset(block + 99999, 2, 3 * PAGE); /* some side by side, ... */
+    block[SIZE - round - 1] = 3;        /* and the last one */
+    free(block);
+  }
+  PROBE(served > 0, "memory is used again", "found %d times", served);
+  return probe_failures != 0;
+}
+C
+build zero "$WORK/zero.c"
+for settings in "" "core.cache=none" "core.reclaim=none"; do
+  collect "calloc, $settings" 60 under "$default" "strategy.default.route=mmap;cache.bigcache.limit=64M;$settings" "$WORK/zero"
+done
+
 # A queue: pages that reclaim releases serve again. Without it they go back at once, and are touched anew.
 queue() { # SETTINGS: page faults
   under "$default" "backend.hugepage.mode=thp;$1" "$WORK/scenario" streaming | sed -n 's/.*"faults": \([0-9]*\).*/\1/p'
