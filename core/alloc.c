@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "background.h"
 #include "epoch.h"
 #include "free.h"
 #include "mailbox.h"
@@ -79,6 +80,9 @@ HKI_SLOW void hki_slow_event(struct hki_thread *thread)
   }
   if (HKI_UNLIKELY(HKI_LOAD(&hakmem_root.mailbox.state) == HKI_MAIL_REQUEST)) {
     hki_mailbox_serve();
+  }
+  if (HKI_UNLIKELY(HKI_LOAD(&hki_background_wanted) != 0)) {
+    hki_background_start();
   }
   hki_range_tick(thread);
 }

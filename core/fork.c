@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "backend.h"
+#include "background.h"
 #include "epoch.h"
 #include "lock.h"
 #include "meta.h"
@@ -75,6 +76,7 @@ static void child(void)
   hki_trial_fork_child();
   hakmem_root.mailbox.state = HKI_MAIL_IDLE; /* a request was the parent's, and whoever served it is gone */
   hki_thread_fork_child(before);
+  hki_background_fork_child();
   hki_self = before;
   for (int i = OUTER; i-- > 0;) {
     outer[i]->word = 0;

@@ -7,6 +7,7 @@
 #include "backend.h"
 #include "meta.h"
 #include "misuse.h"
+#include "range.h"
 #include "route.h"
 #include "settings.h"
 #include "span.h"
@@ -69,6 +70,7 @@ static void give(struct hki_thread *thread, uint32_t cls, void *const *objects, 
   hki_enter(small);
   CLASS_OPS(small)->flush(small->self, &thread->seat[small->index].slot, cls, objects, count);
   hki_leave(thread);
+  hki_range_watch(); /* the backend may keep what has become empty */
 }
 
 /* Gives the oldest objects back, all but `keep`. */

@@ -119,7 +119,6 @@ static uint32_t backend_of(const struct hak_host *host)
 
 static int32_t host_span_register(const struct hak_host *host, void *base, size_t bytes, uint32_t cls, void *tag)
 {
-  hki_range_watch();
   return hki_span_register(backend_of(host), base, bytes, cls, tag);
 }
 

@@ -26,7 +26,7 @@ HKI_SLOW void hki_lock_wait(hak_lock *lock)
     PAUSE();
   }
   while (__atomic_exchange_n(&lock->word, 2U, __ATOMIC_ACQUIRE) != 0) {
-    hki_futex_wait(&lock->word, 2U);
+    hki_futex_wait(&lock->word, 2U, 0);
   }
 }
 

@@ -152,10 +152,11 @@ HKI_OS_CONST struct hak_os hki_os = {
     .write_file = os_write_file,
 };
 
-void hki_futex_wait(uint32_t *word, uint32_t seen)
+void hki_futex_wait(uint32_t *word, uint32_t seen, uint64_t ns)
 {
+  const struct timespec limit = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
   int saved = errno;
-  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, ns != 0 ? &limit : NULL, NULL, 0);
   errno = saved;
 }
 

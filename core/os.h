@@ -14,8 +14,8 @@
 
 extern HKI_OS_CONST struct hak_os hki_os;
 
-/* Sleeps until the word is no longer `seen`, or something wakes us. [any] */
-void hki_futex_wait(uint32_t *word, uint32_t seen);
+/* Sleeps until the word is no longer `seen`, something wakes us, or `ns` are over; 0: no bound. [any] */
+void hki_futex_wait(uint32_t *word, uint32_t seen, uint64_t ns);
 /* Wakes one sleeper. [any] */
 void hki_futex_wake(uint32_t *word);
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "background.h"
 #include "epoch.h"
 #include "lock.h"
 #include "message.h"
@@ -46,7 +47,13 @@ void hki_range_watch(void)
 {
   if (HKI_UNLIKELY(HKI_LOAD(&due) == 0)) {
     HKI_STORE(&due, hki_os.coarse() + PERIOD);
+    hki_background_wake();
   }
+}
+
+uint64_t hki_range_due(void)
+{
+  return HKI_LOAD(&due);
 }
 
 /* Puts a range into a plugin's hands. False when core.cap forbids it. */

@@ -27,6 +27,9 @@ bool hki_range_retire_pages(const struct hki_backend *backend, void *base, size_
 /* From now on there is something to look at from time to time. [any] */
 void hki_range_watch(void);
 
+/* When that is, ns of the coarse clock; 0: there is nothing. [any] */
+uint64_t hki_range_due(void);
+
 /* Moves on what has been held too long, when it is time to look. [slow path of an own record] */
 void hki_range_tick(struct hki_thread *thread);
 

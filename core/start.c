@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "backend.h"
+#include "background.h"
 #include "boot.h"
 #include "config.h"
 #include "control.h"
@@ -47,6 +48,7 @@ enum core_option {
   RECLAIM,
   CAP,
   SYSCALLS,
+  BACKGROUND,
   PLUGIN_PATH,
   HARDENING,
   FOREIGN,
@@ -97,6 +99,10 @@ static const hak_option core_options[CORE_OPTIONS] = {
                   .fallback = "all",
                   .choices = syscalls_choices,
                   .help = "basic: none that sandboxes tend to forbid (process_madvise, mincore); policies then cannot learn"},
+    [BACKGROUND] = {.key = "background",
+                    .type = HAK_BOOL,
+                    .fallback = "off",
+                    .help = "on: a thread gives back what is kept for too long while the program makes no requests"},
     [PLUGIN_PATH] = {.key = "plugin_path",
                      .type = HAK_LIST,
                      .fallback = "",
@@ -187,6 +193,7 @@ static void read_settings(void)
   hki_settings.reclaim = core_option(RECLAIM).string;
   hki_settings.cap = (size_t)core_option(CAP).size;
   hki_settings.basic_syscalls = core_option(SYSCALLS).choice != 0;
+  hki_settings.background = core_option(BACKGROUND).flag;
   hki_settings.plugin_path = core_option(PLUGIN_PATH).list;
   hki_settings.hardening = core_option(HARDENING).choice;
   hki_settings.foreign = core_option(FOREIGN).choice;
@@ -296,6 +303,7 @@ static __attribute__((constructor)) void start(void)
     }
     __atomic_store_n(&hakmem_root.sequence, 2U, __ATOMIC_RELEASE);
     __atomic_store_n(&hakmem_root.state, (uint32_t)HKI_STATE_READY, __ATOMIC_RELEASE);
+    HKI_STORE(&hki_background_wanted, (uint32_t)hki_settings.background);
   }
   hki_self = self;
   /* Now rather than in the program's first request: a record, and the page map around its mappings. */

@@ -24,4 +24,5 @@ for ini in "${INIS[@]}"; do
   collect "$conf, handlers registered before" 900 beside "$LIB:$WORK/atfork.so" "$ini" "$WORK/fork" $((forks / 4))
   collect "$conf, handlers registered after" 900 beside "$WORK/atfork.so:$LIB" "$ini" "$WORK/fork" $((forks / 4))
 done
+collect "a background thread" 900 under "$TOP_SRCDIR/etc/hakmem.ini" "core.background=on" "$WORK/fork" "$forks"
 finish

@@ -102,6 +102,74 @@ for settings in "" "core.cache=none" "core.reclaim=none"; do
   collect "calloc, $settings" 60 under "$default" "strategy.default.route=mmap;cache.bigcache.limit=64M;$settings" "$WORK/zero"
 done
 
+# A process that makes no requests gives back what it keeps, when it has a thread for that; and so does its child.
+cat >"$WORK/idle.c" <<'C'
+#include "probe.h"
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <time.h>
+enum { LARGE = 64, SMALL = 40000 };
+static void *large[LARGE], *small[SMALL];
+static long resident(void)
+{
+  char text[100] = "";
+  int file = open("/proc/self/statm", O_RDONLY);
+  ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  char *second = strchr(text, ' ');
+  return size > 0 && second != NULL ? strtol(second, NULL, 10) * (sysconf(_SC_PAGESIZE) / 1024) : 0;
+}
+static void use(int count)
+{
+  for (int i = 0; i < count; i++) {
+    large[i] = malloc(300000 + 50000 * (size_t)i);
+    memset(large[i], 1, 300000 + 50000 * (size_t)i);
+  }
+  for (int i = 0; i < SMALL; i++) {
+    small[i] = malloc(1000);
+    memset(small[i], 1, 1000);
+  }
+  for (int i = 0; i < count; i++) {
+    free(large[i]);
+  }
+  for (int i = 0; i < SMALL; i++) {
+    free(small[i]);
+  }
+}
+static void wait_for_it(const char *who)
+{
+  long before = resident(), after = before;
+  for (int i = 0; i < 100 && after > before / 4; i++) {
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    after = resident();
+  }
+  PROBE(before >= 38 * 1024 && after <= before / 4, who, "found %ld KiB, then %ld", before, after);
+}
+int main(void)
+{
+  use(LARGE);
+  wait_for_it("an idle process gives back what it keeps");
+  nanosleep(&(struct timespec){.tv_sec = 3}, NULL); /* until nothing is left to look at */
+  use(0);
+  wait_for_it("also spans of small objects");
+  pid_t child = fork();
+  if (child == 0) {
+    use(LARGE);
+    wait_for_it("an idle child, too");
+    _exit(probe_failures != 0);
+  }
+  int status;
+  PROBE(waitpid(child, &status, 0) == child && status == 0, "the child ends", "found status %d", status);
+  return probe_failures != 0;
+}
+C
+build idle "$WORK/idle.c"
+collect "background" 60 under "$default" "core.background=on" "$WORK/idle"
+report=$(under "$default" "core.background=on;stats.exit=text" "$WORK/idle" 2>&1)
+is "background: two threads" "$(sed -n 's/^  threads *//p' <<<"$report" | tail -n 1)" 2
+report=$(under "$default" "stats.exit=text" "$WORK/scenario" vm 2>&1)
+is "no thread unless it is wanted" "$(sed -n 's/^  threads *//p' <<<"$report")" 1
+
 # A queue: pages that reclaim releases serve again. Without it they go back at once, and are touched anew.
 queue() { # SETTINGS: page faults
   under "$default" "backend.hugepage.mode=thp;$1" "$WORK/scenario" streaming | sed -n 's/.*"faults": \([0-9]*\).*/\1/p'

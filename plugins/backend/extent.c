@@ -406,7 +406,7 @@ bool extent_expire(struct extent_pool *pool)
   hak_lock_acquire(pool->host, &pool->lock);
   turn(pool);
   settle(pool);
-  bool more = pool->dirty > pool->stuck;
+  bool more = pool->dirty >= pool->unit && pool->dirty > pool->stuck;
   hak_lock_release(pool->host, &pool->lock);
   return more;
 }

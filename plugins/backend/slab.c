@@ -386,18 +386,19 @@ static void empty_depot(struct slab *slab, uint32_t cls)
 static bool slab_expire(void *self)
 {
   struct slab *slab = self;
+  bool more = false;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
     struct slab_class *class = &slab->classes[cls];
     hak_lock_acquire(slab->host, &class->lock);
     bool left = class->visited == 0 && class->waiting != 0;
     class->visited = 0;
+    more = more || (class->waiting != 0 && !left);
     hak_lock_release(slab->host, &class->lock);
     if (left) {
       empty_depot(slab, cls);
     }
   }
-  span_pool_expire(slab->pool);
-  return true; /* there may be something to look at while there are spans */
+  return span_pool_expire(slab->pool) || more;
 }
 
 static size_t slab_trim(void *self)

@@ -269,14 +269,19 @@ void span_pool_put(struct span_pool *pool, struct span *chain)
   hak_lock_release(pool->host, &pool->lock);
 }
 
-void span_pool_expire(struct span_pool *pool)
+bool span_pool_expire(struct span_pool *pool)
 {
   uint64_t age = __atomic_load_n(&pool->setup.age, __ATOMIC_RELAXED) * 1000000, now = pool->host->os->coarse();
-  if (age != 0 && now > age) {
-    hak_lock_acquire(pool->host, &pool->lock);
-    (void)give_back(pool, shrink(pool, SIZE_MAX, now - age));
-    hak_lock_release(pool->host, &pool->lock);
+  if (age == 0) {
+    return false;
   }
+  hak_lock_acquire(pool->host, &pool->lock);
+  if (now > age) {
+    (void)give_back(pool, shrink(pool, SIZE_MAX, now - age));
+  }
+  bool more = pool->empty != 0;
+  hak_lock_release(pool->host, &pool->lock);
+  return more;
 }
 
 size_t span_pool_trim(struct span_pool *pool)

@@ -54,8 +54,8 @@ struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granul
 /* [any] Takes a chain of empty spans, keeps them or gives them back. The caller holds no lock. */
 void span_pool_put(struct span_pool *pool, struct span *chain);
 
-/* [slow] Gives back what has been kept for too long; or everything: returns the bytes. */
-void span_pool_expire(struct span_pool *pool);
+/* [slow] Gives back what has been kept for too long: true while more may be so later. Or everything: returns the bytes. */
+bool span_pool_expire(struct span_pool *pool);
 size_t span_pool_trim(struct span_pool *pool);
 
 /* [slow] Change the bounds. */
