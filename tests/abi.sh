@@ -1,0 +1,131 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# abi.sh - the plugin interface between versions: the layout of everything public; plugins of ABI 0.1, built against a frozen copy
+# of its header, under this core and under one whose structures have all grown; plugins of such a later version under this core; and
+# operations that lack their last members. Counters prove that each plugin served.
+. "$(dirname "$0")/lib.sh"
+needs_interposing
+needs python3
+
+frozen=$TESTS/abi/plugin-0.1.h
+header=$TOP_SRCDIR/include/hakmem/plugin.h
+mkdir -p "$WORK/first/hakmem" "$WORK/later/hakmem"
+cp "$frozen" "$WORK/first/hakmem/plugin.h"
+# A later version: the next minor number, and a member more in every structure that can grow.
+grows=$(sed -n 's/^ *GROWS(\(hak_[a-z_]*\),.*/\1/p' "$TESTS/abi/layout.c" | grep -vx hak_totals)
+minor=$(sed -n 's/^#define HAK_ABI_MINOR //p' "$header")
+# shellcheck disable=SC2086
+sed "s/^#define HAK_ABI_MINOR .*/#define HAK_ABI_MINOR $((minor + 1))/
+$(printf 's/^} %s;/  uint64_t later[2];\\n&/\n' $grows)" "$header" >"$WORK/later/hakmem/plugin.h"
+is "a later version has more in every structure that grows" "$(grep -c 'uint64_t later\[2\];' "$WORK/later/hakmem/plugin.h")" \
+  "$(wc -w <<<"$grows")"
+
+# ---- layout ------------------------------------------------------------------------------------------------------------------------
+
+if [ "$(${CC:-cc} -dM -E - </dev/null | grep -c '#define __LP64__ 1')" = 1 ]; then
+  for version in current first later; do
+    ${CC:-cc} -std=c11 -Wall -Wextra -I"$WORK/$version" -I"$TOP_SRCDIR/include" -o "$WORK/layout-$version" "$TESTS/abi/layout.c" ||
+      hard_error "cannot compile layout.c"
+  done
+  collect "layout" 10 "$WORK/layout-current"
+  collect "layout of the frozen header" 10 "$WORK/layout-first"
+  is "the table sees what it does not list" "$("$WORK/layout-later" | sed -n 's/^FAIL \(hak_[a-z_]*\): .*/\1/p' | sort | tr '\n' ' ')" \
+    "$(sort <<<"$grows" | tr '\n' ' ')"
+else
+  skip "layout" "no machine of 64-bit longs"
+fi
+
+# Everything that the frozen header declares is in this one, in the same words and order.
+words() { ${CC:-cc} -std=gnu11 -E -P "$1" | tr ';,{}' '\n' | tr -s ' \t\n' | sed 's/^ //; s/ $//; /^$/d'; }
+macros() { ${CC:-cc} -std=gnu11 -E -dM "$1" | grep -E '^#define (HAK_|hak_)' | grep -v HAK_ABI_MINOR | sort; }
+words "$frozen" >"$WORK/words"
+like "the frozen header has words" "$(grep -c hak_ "$WORK/words")" '[1-9][0-9]+'
+is "what 0.1 declares is as it was" "$(diff "$WORK/words" <(words "$header") | grep '^<')" ""
+is "what 0.1 defines is as it was" "$(comm -23 <(macros "$frozen") <(macros "$header"))" ""
+is "the frozen header is of 0.1" "$(sed -n 's/^#define HAK_ABI_M[A-Z]* //p' "$frozen" | tr '\n' .)" "0.1."
+
+# ---- plugins -----------------------------------------------------------------------------------------------------------------------
+
+build_as() { # VARIANT HEADERS KIND FLAG...: one plugin, VARIANT_KIND.so
+  ${CC:-cc} -std=gnu11 -O1 -Wall -Wextra -Wpedantic -Wno-missing-field-initializers -shared -fPIC -fvisibility=hidden -I"$2" \
+    -DNAME="\"$1_$3\"" "${@:4}" -o "$WORK/$1_$3.so" "$TESTS/abi/$3.c" >"$WORK/log" 2>&1
+  is "$1_$3 compiles without warnings" "$?, $(<"$WORK/log")" "0, "
+}
+for kind in page class cache reclaim policy; do
+  build_as old "$WORK/first" $kind
+  build_as new "$WORK/later" $kind -DLATER
+done
+# Behind the struct_size are the members all the same: nobody must call them.
+build_as short "$WORK/first" page '-DOPS_SIZE=offsetof(hak_backend_ops, free_many)'
+build_as short "$WORK/first" class '-DOPS_SIZE=offsetof(hak_backend_ops, looks)'
+build_as short "$WORK/first" cache '-DOPS_SIZE=offsetof(hak_cache_ops, reused)'
+build_as short "$WORK/first" policy '-DOPS_SIZE=offsetof(hak_policy_ops, finish)'
+cp "$WORK/old_reclaim.so" "$WORK/short_reclaim.so" # it needs them all
+
+build large "$TESTS/large.c"
+build semantics "$TESTS/semantics.c" -D_GNU_SOURCE
+build fork "$TESTS/fork.c"
+
+counter() { python3 "$TESTS/report.py" get "$WORK/$1.json" "counters/$2" 2>/dev/null; }
+counts() { # VARIANT KEY...
+  local key
+  for key in "${@:2}"; do like "$1: $key counts" "$(counter "$1" "$key")" '[1-9][0-9]*'; done
+}
+zeros() { # VARIANT KEY...
+  local key
+  for key in "${@:2}"; do is "$1: $key is zero" "$(counter "$1" "$key")" 0; done
+}
+
+# serve VARIANT PREFIX LIBRARY: plugins of all kinds in one process, and what they say they did.
+serve() {
+  local p=$2 LIB=$3
+  printf '[core]\nsmall = %s_class\ncache = %s_cache\nreclaim = %s_reclaim\npolicy = %s_policy\nepoch = 64\n' "$p" "$p" "$p" "$p" >"$WORK/$1.ini"
+  printf '[strategy.default]\nroute = malloc, %s_page from 64K\n[strategy.other]\nroute = malloc, mmap from 64K\n' "$p" >>"$WORK/$1.ini"
+  PLUGINS=$WORK,$TOP_BUILDDIR/plugins/.libs
+  collect "$1" 120 under "$WORK/$1.ini" "" "$WORK/semantics"
+  collect "$1" 120 under "$WORK/$1.ini" "core.policy=none" "$WORK/fork" 20
+  collect "$1" 120 under "$WORK/$1.ini" "stats.exit=json;stats.pid=0;stats.file=$WORK/$1.json" "$WORK/large" 4 200 1 $((1 << 30))
+  is "$1: its last line" "$(sort -u "$WORK/complaints")" "$4"
+  adds_up "$1: the report adds up" json "$WORK/$1.json"
+  counts "$1" backend."${p}"_page/{allocs,zeroed,resizes,exits,trims} backend."${p}"_class/{spans,refills,flushes,tagged} \
+    cache."${p}"_cache/{takes,hits,puts,victims} reclaim."${p}"_reclaim/{puts,releases,purged,drains} \
+    policy."${p}"_policy/{trials,cells,standings}
+  zeros "$1" backend."${p}"_class/wrong_tags policy."${p}"_policy/wrong
+}
+
+serve old old "$LIB" "hakmem: old_policy: has finished"
+counts old backend.old_page/{batched,expires} cache.old_cache/reused
+serve new new "$LIB" "hakmem: new_policy: has finished"
+counts new backend.new_page/{batched,expires} cache.new_cache/reused
+serve short short "$LIB" ""
+zeros short backend.short_page/{batched,expires} cache.short_cache/reused
+counts short backend.short_page/frees
+
+# check LABEL PREFIX COMMAND
+check() {
+  local kind
+  for kind in page class cache reclaim policy; do
+    is "$1: hakmem plugins --check $2_$kind" "$("$3" plugins --check "$WORK/$2_$kind.so" 2>/dev/null | grep -v '^ok ')" ""
+  done
+}
+check "this core" old "$TOP_BUILDDIR/tools/hakmem"
+check "this core" new "$TOP_BUILDDIR/tools/hakmem"
+
+# ---- a later core --------------------------------------------------------------------------------------------------------------------
+
+mkdir -p "$WORK/tree/.libs" "$WORK/tree/tools" "$WORK/tree/plugins"
+ln -s "$TOP_BUILDDIR/plugins/.libs" "$WORK/tree/plugins/.libs"
+make -s -C "$TOP_BUILDDIR" LATER="$WORK" later-core >"$WORK/log" 2>&1
+is "a later core compiles" "$?, $(grep error: "$WORK/log" | head -n 3)" "0, "
+serve later old "$WORK/tree/.libs/libhakmem.so" "hakmem: old_policy: has finished"
+counts later backend.old_page/{batched,expires} cache.old_cache/reused
+check "a later core" old "$WORK/tree/tools/hakmem"
+# It is a later one indeed: a plugin of that version finds all that this core lacks, and says so.
+for library in "$LIB" "$WORK/tree/.libs/libhakmem.so"; do
+  printf '[core]\nsmall = none\n[strategy.default]\nroute = malloc, new_page from 64K\n' >"$WORK/new.ini"
+  LIB=$library under "$WORK/new.ini" "" /bin/echo alive >"$WORK/out" 2>&1
+  echo "$?" >>"$WORK/out"
+  [ "$library" = "$LIB" ] && expected="alive 0 " || expected='hakmem: new_page: found a core that claims .* 78 '
+  like "a later plugin under ${library#"$WORK"/}" "$(tr '\n' ' ' <"$WORK/out")" "$expected"
+done
+finish
