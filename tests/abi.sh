@@ -63,7 +63,7 @@ build_as short "$WORK/first" policy '-DOPS_SIZE=offsetof(hak_policy_ops, finish)
 cp "$WORK/old_reclaim.so" "$WORK/short_reclaim.so" # it needs them all
 
 build large "$TESTS/large.c"
-build semantics "$TESTS/semantics.c" -D_GNU_SOURCE
+build scenario "$TOP_SRCDIR/bench/scenario.c"
 build fork "$TESTS/fork.c"
 
 counter() { python3 "$TESTS/report.py" get "$WORK/$1.json" "counters/$2" 2>/dev/null; }
@@ -76,30 +76,45 @@ zeros() { # VARIANT KEY...
   for key in "${@:2}"; do is "$1: $key is zero" "$(counter "$1" "$key")" 0; done
 }
 
-# serve VARIANT PREFIX LIBRARY: plugins of all kinds in one process, and what they say they did.
+reporting() { # VARIANT SETTINGS COMMAND...
+  under "$WORK/$1.ini" "stats.exit=json;stats.pid=0;stats.file=$WORK/$1.json;$2" "${@:3}"
+}
+export -f reporting
+
+# serve VARIANT PREFIX LIBRARY LINE: plugins of all kinds in one process, and what they say they did; LINE is all that comes on
+# standard error.
 serve() {
   local p=$2 LIB=$3
   printf '[core]\nsmall = %s_class\ncache = %s_cache\nreclaim = %s_reclaim\npolicy = %s_policy\nepoch = 64\n' "$p" "$p" "$p" "$p" >"$WORK/$1.ini"
   printf '[strategy.default]\nroute = malloc, %s_page from 64K\n[strategy.other]\nroute = malloc, mmap from 64K\n' "$p" >>"$WORK/$1.ini"
   PLUGINS=$WORK,$TOP_BUILDDIR/plugins/.libs
-  collect "$1" 120 under "$WORK/$1.ini" "" "$WORK/semantics"
-  collect "$1" 120 under "$WORK/$1.ini" "core.policy=none" "$WORK/fork" 20
-  collect "$1" 120 under "$WORK/$1.ini" "stats.exit=json;stats.pid=0;stats.file=$WORK/$1.json" "$WORK/large" 4 200 1 $((1 << 30))
-  is "$1: its last line" "$(sort -u "$WORK/complaints")" "$4"
+  collect "$1, forks" 120 under "$WORK/$1.ini" "core.policy=none" "$WORK/fork" 10
+  collect "$1, large blocks" 120 reporting "$1" "" "$WORK/large" 4 200 1 $((1 << 30))
+  is "$1: its only line" "$(<"$WORK/complaints")" "$4"
   adds_up "$1: the report adds up" json "$WORK/$1.json"
-  counts "$1" backend."${p}"_page/{allocs,zeroed,resizes,exits,trims} backend."${p}"_class/{spans,refills,flushes,tagged} \
-    cache."${p}"_cache/{takes,hits,puts,victims} reclaim."${p}"_reclaim/{puts,releases,purged,drains} \
+  counts "$1" backend."${p}"_page/{allocs,resizes,exits,trims} backend."${p}"_class/{spans,refills,flushes,tagged} \
+    cache."${p}"_cache/{takes,hits,puts,victims} reclaim."${p}"_reclaim/{puts,releases,drains} \
     policy."${p}"_policy/{trials,cells,standings}
   zeros "$1" backend."${p}"_class/wrong_tags policy."${p}"_policy/wrong
 }
 
+# last VARIANT PREFIX REGEX: how often the cache hears of blocks that a thread got again at once.
+last() {
+  rm "$WORK/$1.json"
+  reporting "$1" "core.policy=none" "$WORK/scenario" vm -t first -n 100 >/dev/null
+  like "$1: blocks that were had again" "$(counter "$1" "cache.$2_cache/reused")" "$3"
+}
+
 serve old old "$LIB" "hakmem: old_policy: has finished"
-counts old backend.old_page/{batched,expires} cache.old_cache/reused
+counts old backend.old_page/{batched,expires} reclaim.old_reclaim/purged
+last old old '[1-9][0-9]*'
 serve new new "$LIB" "hakmem: new_policy: has finished"
-counts new backend.new_page/{batched,expires} cache.new_cache/reused
+counts new backend.new_page/{batched,expires} reclaim.new_reclaim/purged
+last new new '[1-9][0-9]*'
 serve short short "$LIB" ""
-zeros short backend.short_page/{batched,expires} cache.short_cache/reused
+zeros short backend.short_page/{batched,expires}
 counts short backend.short_page/frees
+last short short 0
 
 # check LABEL PREFIX COMMAND
 check() {
@@ -118,14 +133,15 @@ ln -s "$TOP_BUILDDIR/plugins/.libs" "$WORK/tree/plugins/.libs"
 make -s -C "$TOP_BUILDDIR" LATER="$WORK" later-core >"$WORK/log" 2>&1
 is "a later core compiles" "$?, $(grep error: "$WORK/log" | head -n 3)" "0, "
 serve later old "$WORK/tree/.libs/libhakmem.so" "hakmem: old_policy: has finished"
-counts later backend.old_page/{batched,expires} cache.old_cache/reused
+counts later backend.old_page/{batched,expires} reclaim.old_reclaim/purged
+last later old '[1-9][0-9]*'
 check "a later core" old "$WORK/tree/tools/hakmem"
 # It is a later one indeed: a plugin of that version finds all that this core lacks, and says so.
 for library in "$LIB" "$WORK/tree/.libs/libhakmem.so"; do
   printf '[core]\nsmall = none\n[strategy.default]\nroute = malloc, new_page from 64K\n' >"$WORK/new.ini"
   LIB=$library under "$WORK/new.ini" "" /bin/echo alive >"$WORK/out" 2>&1
   echo "$?" >>"$WORK/out"
-  [ "$library" = "$LIB" ] && expected="alive 0 " || expected='hakmem: new_page: found a core that claims .* 78 '
+  [ "$library" = "$LIB" ] && expected="alive 0 " || expected='hakmem: .*/new_page.so: found a core that claims members .* 78 '
   like "a later plugin under ${library#"$WORK"/}" "$(tr '\n' ' ' <"$WORK/out")" "$expected"
 done
 finish

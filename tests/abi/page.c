@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* page.c - a page backend that maps each block, with every operation that a page backend may have. Stateless but for its lock. */
+/* page.c - a page backend that maps each block, with every operation that the core asks of a page backend. Stateless but for its lock. */
 #include "variant.h"
 
 #include <sys/mman.h>
 
-enum { ALLOCS, ZEROED, FREES, RESIZES, BATCHED, EXITS, TRIMS, EXPIRES, CHILDREN, COUNTERS };
+enum { ALLOCS, FREES, RESIZES, BATCHED, EXITS, TRIMS, EXPIRES, CHILDREN, COUNTERS };
 static const hak_counter counters[COUNTERS] = {
-    [ALLOCS] = COUNTER_ROW("allocs"),   [ZEROED] = COUNTER_ROW("zeroed"),   [FREES] = COUNTER_ROW("frees"),
-    [RESIZES] = COUNTER_ROW("resizes"), [BATCHED] = COUNTER_ROW("batched"), [EXITS] = COUNTER_ROW("exits"),
-    [TRIMS] = COUNTER_ROW("trims"),     [EXPIRES] = COUNTER_ROW("expires"), [CHILDREN] = COUNTER_ROW("children")};
+    [ALLOCS] = COUNTER_ROW("allocs"),   [FREES] = COUNTER_ROW("frees"),      [RESIZES] = COUNTER_ROW("resizes"),
+    [BATCHED] = COUNTER_ROW("batched"), [EXITS] = COUNTER_ROW("exits"),      [TRIMS] = COUNTER_ROW("trims"),
+    [EXPIRES] = COUNTER_ROW("expires"), [CHILDREN] = COUNTER_ROW("children")};
 static const hak_option options[] = {OPTION_ROWS};
 
 static size_t up(size_t size)
@@ -24,7 +24,7 @@ static hak_block map(size_t size, size_t align)
     return HAK_NO_BLOCK;
   }
   size_t before = (align - (size_t)result % align) % align;
-  char *base = (char *)result + before; /* NOLINT: an address from the kernel */
+  char *base = (char *)result + before;
   if (before != 0) {
     host->os->munmap((void *)result, before);
   }
@@ -37,14 +37,6 @@ static hak_block page_alloc(void *self, void **slot, size_t size, size_t align)
   (void)self;
   *slot = &lock; /* so that the end of the thread is told */
   COUNT(ALLOCS);
-  return map(size, align);
-}
-
-static hak_block page_alloc_zeroed(void *self, void **slot, size_t size, size_t align)
-{
-  (void)self;
-  *slot = &lock;
-  COUNT(ZEROED);
   return map(size, align);
 }
 
@@ -115,7 +107,6 @@ static void page_fork_child(void *self)
 static const hak_backend_ops ops = {.struct_size = OPS_SIZE,
                                     .granularity = HAK_PAGE,
                                     .alloc = page_alloc,
-                                    .alloc_zeroed = page_alloc_zeroed,
                                     .free = page_free,
                                     .resize = page_resize,
                                     .thread_exit = page_thread_exit,

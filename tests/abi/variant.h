@@ -54,13 +54,13 @@ static int32_t begin(const hak_host *core, const hak_value *values, void **self)
   limit = values[1].integer;
   if (core->struct_size < offsetof(hak_host, arm_alike) + sizeof core->arm_alike || core->abi_major != HAK_ABI_MAJOR ||
       core->os->struct_size < offsetof(hak_os, write_file) + sizeof core->os->write_file || values[0].string[0] != 'n') {
-    core->log(core, "found a core that lacks something");
+    core->log(core, "a core that lacks something");
     return HAK_FAILED;
   }
 #ifdef LATER
   /* What the core does not have is behind what it says it has. */
   if (core->abi_minor >= HAK_ABI_MINOR || core->struct_size >= sizeof *core || core->os->struct_size >= sizeof *core->os) {
-    core->log(core, "found a core that claims members it has not");
+    core->log(core, "a core that claims members it has not");
     return HAK_FAILED;
   }
 #endif
