@@ -39,8 +39,12 @@ fi
 words() { ${CC:-cc} -std=gnu11 -E -P "$1" | tr ';,{}' '\n' | tr -s ' \t\n' | sed 's/^ //; s/ $//; /^$/d'; }
 macros() { ${CC:-cc} -std=gnu11 -E -dM "$1" | grep -E '^#define (HAK_|hak_)' | grep -v HAK_ABI_MINOR | sort; }
 words "$frozen" >"$WORK/words"
+diff "$WORK/words" <(words "$header") >"$WORK/changes"
 like "the frozen header has words" "$(grep -c hak_ "$WORK/words")" '[1-9][0-9]+'
-is "what 0.1 declares is as it was" "$(diff "$WORK/words" <(words "$header") | grep '^<')" ""
+is "what 0.1 declares is as it was" "$(grep '^<' "$WORK/changes")" ""
+if [ "$minor" = 1 ]; then
+  is "nothing is new without a new minor number" "$(grep '^>' "$WORK/changes")$(comm -13 <(macros "$frozen") <(macros "$header"))" ""
+fi
 is "what 0.1 defines is as it was" "$(comm -23 <(macros "$frozen") <(macros "$header"))" ""
 is "the frozen header is of 0.1" "$(sed -n 's/^#define HAK_ABI_M[A-Z]* //p' "$frozen" | tr '\n' .)" "0.1."
 
@@ -55,6 +59,7 @@ for kind in page class cache reclaim policy; do
   build_as old "$WORK/first" $kind
   build_as new "$WORK/later" $kind -DLATER
 done
+for kind in page class cache reclaim policy; do build_as other "$WORK/first" $kind -DMAJOR=7; done
 # Behind the struct_size are the members all the same: nobody must call them.
 build_as short "$WORK/first" page '-DOPS_SIZE=offsetof(hak_backend_ops, free_many)'
 build_as short "$WORK/first" class '-DOPS_SIZE=offsetof(hak_backend_ops, looks)'
@@ -81,13 +86,28 @@ reporting() { # VARIANT SETTINGS COMMAND...
 }
 export -f reporting
 
+# choose VARIANT PREFIX: the configuration that has the plugins of all kinds.
+choose() {
+  sed "s/@/$2/" >"$WORK/$1.ini" <<'INI'
+[core]
+small = @_class
+cache = @_cache
+reclaim = @_reclaim
+policy = @_policy
+epoch = 64
+[strategy.default]
+route = malloc, @_page from 64K
+[strategy.other]
+route = malloc, mmap from 64K
+INI
+}
+PLUGINS=$WORK,$TOP_BUILDDIR/plugins/.libs
+
 # serve VARIANT PREFIX LIBRARY LINE: plugins of all kinds in one process, and what they say they did; LINE is all that comes on
 # standard error.
 serve() {
   local p=$2 LIB=$3
-  printf '[core]\nsmall = %s_class\ncache = %s_cache\nreclaim = %s_reclaim\npolicy = %s_policy\nepoch = 64\n' "$p" "$p" "$p" "$p" >"$WORK/$1.ini"
-  printf '[strategy.default]\nroute = malloc, %s_page from 64K\n[strategy.other]\nroute = malloc, mmap from 64K\n' "$p" >>"$WORK/$1.ini"
-  PLUGINS=$WORK,$TOP_BUILDDIR/plugins/.libs
+  choose "$1" "$p"
   collect "$1, forks" 120 under "$WORK/$1.ini" "core.policy=none" "$WORK/fork" 10
   collect "$1, large blocks" 120 reporting "$1" "" "$WORK/large" 4 200 1 $((1 << 30))
   is "$1: its only line" "$(<"$WORK/complaints")" "$4"
@@ -116,6 +136,16 @@ zeros short backend.short_page/{batched,expires}
 counts short backend.short_page/frees
 last short short 0
 
+# Another major number is refused, whatever the kind.
+choose other other
+is "another major number: the program runs" "$(under "$WORK/other.ini" "core.strict=off" /bin/echo alive 2>"$WORK/err")" alive
+for kind in page class cache reclaim policy; do
+  is "another major number: $kind" "$(grep -c "plugin $WORK/other_$kind.so: found ABI 7.1, expected ABI 0.x; not used" "$WORK/err")" 1
+  like "another major number: hakmem plugins --check other_$kind" \
+    "$("$TOP_BUILDDIR/tools/hakmem" plugins --check "$WORK/other_$kind.so" | grep '^FAIL')" 'FAIL descriptor: found that its ABI is 7.1, not 0.x, .*'
+done
+is "another major number: a line for each" "$(wc -l <"$WORK/err")" 5
+
 # check LABEL PREFIX COMMAND
 check() {
   local kind
@@ -130,6 +160,14 @@ check "this core" new "$TOP_BUILDDIR/tools/hakmem"
 
 mkdir -p "$WORK/tree/.libs" "$WORK/tree/tools" "$WORK/tree/plugins"
 ln -s "$TOP_BUILDDIR/plugins/.libs" "$WORK/tree/plugins/.libs"
+# It looks at the new members of each row, which a plugin of 0.1 does not have: they are zero, whatever lies there in its table.
+reads() { # FILE LINE-PATTERN ROW
+  local say='hki_say("a row of ABI 0.1 has what it cannot have")'
+  sed "s/^ *$2.*/&\n if (($3->later[0] | $3->later[1]) != 0) $say;/" "$TOP_SRCDIR/core/$1" >"$WORK/later/$1"
+  is "the later core reads rows in $1" "$(grep -c 'it cannot have' "$WORK/later/$1")" 1
+}
+reads option.c 'const char \*text = option->fallback;' option
+reads host.c 'struct hki_row_view \*row = &hakmem_root.row\[first + i\];' counter
 make -s -C "$TOP_BUILDDIR" LATER="$WORK" later-core >"$WORK/log" 2>&1
 is "a later core compiles" "$?, $(grep error: "$WORK/log" | head -n 3)" "0, "
 serve later old "$WORK/tree/.libs/libhakmem.so" "hakmem: old_policy: has finished"

@@ -195,6 +195,11 @@ refused "plugin writable by others" 'a file writable by others' "$WORK/open"
 chmod 755 "$WORK/open/sound.so"
 chmod o+w "$WORK/open"
 refused "directory writable by others" 'a directory writable by others' "$WORK/open"
+mkdir -m 755 "$WORK/odd" "$WORK/odd/sound.so"
+refused "a directory in place of a plugin" 'something that is not a regular file' "$WORK/odd"
+rmdir "$WORK/odd/sound.so"
+mkfifo -m 600 "$WORK/odd/sound.so"
+refused "a pipe in place of a plugin" 'something that is not a regular file' "$WORK/odd"
 mkdir -m 777 "$WORK/above"
 mkdir -m 755 "$WORK/above/below"
 cp "$dir/sound.so" "$WORK/above/below/"
@@ -215,8 +220,11 @@ if [ "$(id -u)" -eq 0 ]; then
   cp "$dir/sound.so" "$WORK/owned/"
   chown 65534 "$WORK/owned/sound.so"
   refused "plugin of another owner" 'it owned by another user' "$WORK/owned"
+  chown 0 "$WORK/owned/sound.so"
+  chown 65534 "$WORK/owned"
+  refused "directory of another owner" 'it owned by another user' "$WORK/owned"
 else
-  skip "plugin of another owner" "needs root"
+  skip "plugin or directory of another owner" "needs root"
 fi
 
 # A link that changes between a good file and one that is not, all the time: the one that was checked is loaded, or none. The other

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * variant.h - what abi.sh makes of one plugin's source: NAME in the descriptor; LATER, against a header that has more members, which
+ * variant.h - what abi.sh makes of one plugin's source: NAME and MAJOR in the descriptor; LATER, against a header that has more members, which
  * are filled with what no core may read; OPS_SIZE, operations of which a shorter struct_size hides the last. No lock but that of
  * the plugin, which has one.
  */
@@ -13,6 +13,9 @@
 #define FUTURE .later = {UINT64_MAX, UINT64_MAX},
 #else
 #define FUTURE
+#endif
+#ifndef MAJOR
+#define MAJOR HAK_ABI_MAJOR
 #endif
 #ifndef OPS_SIZE
 #define OPS_SIZE sizeof ops
@@ -84,7 +87,7 @@ __attribute__((unused)) static void fork_child(void *self)
 
 #define DESCRIBE(plugin_kind, function)                                                                                        \
   HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {.struct_size = sizeof(hak_plugin),                                       \
-                                                      .abi_major = HAK_ABI_MAJOR,                                              \
+                                                      .abi_major = MAJOR,                                                      \
                                                       .abi_minor = HAK_ABI_MINOR,                                              \
                                                       .kind = (plugin_kind),                                                   \
                                                       .name = NAME,                                                            \
