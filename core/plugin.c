@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "abi.h"
 #include "backend.h"
 #include "epoch.h"
 #include "host.h"
@@ -124,8 +125,7 @@ static bool complain(struct complaint *c, const char *expected, const char *form
 
 static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c)
 {
-  static const size_t smallest = offsetof(struct hak_plugin, ops) + sizeof(void *);
-  if (p->struct_size < smallest) {
+  if (p->struct_size < HKI_PLUGIN_FIRST) {
     return complain(c, "at least that of ABI 0.1", "a descriptor of %u bytes", p->struct_size);
   }
   if (p->abi_major != HAK_ABI_MAJOR) {
@@ -145,12 +145,11 @@ static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c
                     : p->ops == NULL ? "ops"
                                      : "name");
   }
-  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < sizeof(struct hak_option))) ||
-      p->option_count > OPTIONS) {
+  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < HKI_OPTION_FIRST)) || p->option_count > OPTIONS) {
     return complain(c, "at most 32 options with their stride", "an option table of %u entries with stride %u", p->option_count,
                     p->option_stride);
   }
-  if (p->counter_count > 0 && (p->counters == NULL || p->counter_stride < sizeof(struct hak_counter))) {
+  if (p->counter_count > 0 && (p->counters == NULL || p->counter_stride < HKI_COUNTER_FIRST)) {
     return complain(c, "a table with its stride", "a counter table of %u entries with stride %u", p->counter_count,
                     p->counter_stride);
   }
@@ -286,6 +285,33 @@ static const struct hak_plugin *open_file(const char *path, uint32_t kind, struc
   return ok ? bound(exported) : NULL;
 }
 
+/* Makes the rows of a table as long as the core's: those of an older plugin are copied, what they lack being zero. */
+static bool widen(const void **table, uint32_t *stride, uint32_t count, size_t row)
+{
+  if (count == 0 || *stride >= row) {
+    return true;
+  }
+  char *rows = hki_meta_alloc(count * row, sizeof(void *));
+  for (uint32_t i = 0; rows != NULL && i < count; i++) {
+    memcpy(rows + i * row, (const char *)*table + (size_t)i * *stride, *stride);
+  }
+  *table = rows;
+  *stride = (uint32_t)row;
+  return rows != NULL;
+}
+
+/* The core's copy of a checked descriptor and its tables. */
+static bool copy(struct hak_plugin *d, const struct hak_plugin *exported, struct complaint *c)
+{
+  memcpy(d, exported, exported->struct_size < sizeof *d ? exported->struct_size : sizeof *d);
+  const void *options = d->options, *counters = d->counters;
+  bool ok = widen(&options, &d->option_stride, d->option_count, sizeof(struct hak_option)) &&
+            widen(&counters, &d->counter_stride, d->counter_count, sizeof(struct hak_counter));
+  d->options = options;
+  d->counters = counters;
+  return ok || complain(c, "some", "no memory for its tables");
+}
+
 /* Everything between a name and a running plugin. A refused one stays in the table, so that it is reported once. */
 static struct plugin *load(uint32_t kind, const char *name, const struct hki_item *where)
 {
@@ -302,10 +328,8 @@ static struct plugin *load(uint32_t kind, const char *name, const struct hki_ite
     return plugin;
   }
   const struct hak_plugin *exported = open_file(path, kind, &c);
-  bool ok = exported != NULL;
+  bool ok = exported != NULL && copy(&plugin->descriptor, exported, &c);
   if (ok) {
-    size_t size = exported->struct_size < sizeof plugin->descriptor ? exported->struct_size : sizeof plugin->descriptor;
-    memcpy(&plugin->descriptor, exported, size);
     const char *instance = *name == '/' ? plugin->descriptor.name : name;
     ok = strlen(instance) + strlen(kind_prefix(HAK_BACKEND)) < HKI_NAME ||
          complain(&c, "at most 23 characters", "the name %s", instance);

@@ -195,6 +195,11 @@ refused "plugin writable by others" 'a file writable by others' "$WORK/open"
 chmod 755 "$WORK/open/sound.so"
 chmod o+w "$WORK/open"
 refused "directory writable by others" 'a directory writable by others' "$WORK/open"
+mkdir -m 755 "$WORK/odd" "$WORK/odd/sound.so"
+refused "a directory in place of a plugin" 'something that is not a regular file' "$WORK/odd"
+rmdir "$WORK/odd/sound.so"
+mkfifo -m 600 "$WORK/odd/sound.so"
+refused "a pipe in place of a plugin" 'something that is not a regular file' "$WORK/odd"
 mkdir -m 777 "$WORK/above"
 mkdir -m 755 "$WORK/above/below"
 cp "$dir/sound.so" "$WORK/above/below/"
@@ -215,8 +220,47 @@ if [ "$(id -u)" -eq 0 ]; then
   cp "$dir/sound.so" "$WORK/owned/"
   chown 65534 "$WORK/owned/sound.so"
   refused "plugin of another owner" 'it owned by another user' "$WORK/owned"
+  chown 0 "$WORK/owned/sound.so"
+  chown 65534 "$WORK/owned"
+  refused "directory of another owner" 'it owned by another user' "$WORK/owned"
 else
-  skip "plugin of another owner" "needs root"
+  skip "plugin or directory of another owner" "needs root"
+fi
+
+# A link that changes between a good file and one that is not, all the time: the one that was checked is loaded, or none. The other
+# says so itself, before anything of its descriptor is read.
+if command -v python3 >/dev/null; then
+  mkdir -m 755 "$WORK/race" "$WORK/other"
+  plugin sound -DLOADED='"the other file is loaded"'
+  mv "$dir/sound.so" "$WORK/other/sound.so"
+  plugin sound
+  chmod o+w "$WORK/other/sound.so"
+  backend sound
+  ln -s "$dir/sound.so" "$WORK/race/sound.so"
+  python3 - "$WORK/race" "$dir/sound.so" "$WORK/other/sound.so" <<'PY' &
+import os, sys
+os.chdir(sys.argv[1])
+while True:
+    for file in sys.argv[2:]:
+        os.symlink(file, "next")
+        os.rename("next", "sound.so")
+PY
+  racer=$!
+  : >"$WORK/outcomes"
+  end=$((SECONDS + 4))
+  while [ $SECONDS -lt $end ]; do
+    found "$WORK/race,$PLUGINS" "" >>"$WORK/outcomes"
+    cat "$WORK/err" >>"$WORK/outcomes"
+  done
+  kill "$racer"
+  wait "$racer" 2>/dev/null
+  runs=$(grep -c '^alive$' "$WORK/outcomes")
+  refusals=$(grep -c 'found a file writable by others' "$WORK/outcomes")
+  is "a link that changes: refused now and then, and used" "$((refusals > 0)) $((refusals < runs))" "1 1"
+  is "a link that changes: the other file is never loaded" "$(grep -c 'the other file is loaded' "$WORK/outcomes")" 0
+  is "a link that changes: nothing else goes wrong" "$(grep -vE '^alive$|found a file writable by others' "$WORK/outcomes" | head -n 3)" ""
+else
+  skip "a link that changes" "python3 is not installed"
 fi
 
 # ---- bare surroundings -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
  */
 #include "tool.h"
 
+#include "../core/abi.h"
 #include "../core/root.h"
 #include "conform.h"
 #include "descriptor.h"
@@ -162,8 +163,8 @@ static void judge_options(const struct descriptor *descriptor)
   const hak_plugin *plugin = &descriptor->plugin;
   char *mistake = NULL;
   bool live = false;
-  if (plugin->option_count != 0 && plugin->option_stride < sizeof(hak_option)) {
-    mistake = tool_text("found stride %u, expected at least %zu", plugin->option_stride, sizeof(hak_option));
+  if (plugin->option_count != 0 && plugin->option_stride < HKI_OPTION_FIRST) {
+    mistake = tool_text("found stride %u, expected at least %d", plugin->option_stride, HKI_OPTION_FIRST);
   }
   for (uint32_t i = 0; i < plugin->option_count; i++) {
     live |= (descriptor->options[i].flags & HAK_LIVE) != 0;
@@ -180,8 +181,8 @@ static void judge_counters(const struct descriptor *descriptor)
 {
   const hak_plugin *plugin = &descriptor->plugin;
   char *mistake = NULL;
-  if (plugin->counter_count != 0 && plugin->counter_stride < sizeof(hak_counter)) {
-    mistake = tool_text("found stride %u, expected at least %zu", plugin->counter_stride, sizeof(hak_counter));
+  if (plugin->counter_count != 0 && plugin->counter_stride < HKI_COUNTER_FIRST) {
+    mistake = tool_text("found stride %u, expected at least %d", plugin->counter_stride, HKI_COUNTER_FIRST);
   } else if (plugin->counter_count > HKI_ROWS) {
     mistake = tool_text("found %u counters, expected at most %d", plugin->counter_count, HKI_ROWS);
   }
@@ -227,14 +228,13 @@ static void judge_ops(const struct descriptor *descriptor)
     return;
   }
   const struct {
-    size_t expected;
-    uint32_t found;
-  } sizes[] = {[HAK_BACKEND] = {sizeof(hak_backend_ops), descriptor->backend.struct_size},
-               [HAK_POLICY] = {sizeof(hak_policy_ops), descriptor->policy.struct_size},
-               [HAK_CACHE] = {sizeof(hak_cache_ops), descriptor->cache.struct_size},
-               [HAK_RECLAIM] = {sizeof(hak_reclaim_ops), descriptor->reclaim.struct_size}};
+    uint32_t expected, found;
+  } sizes[] = {[HAK_BACKEND] = {HKI_BACKEND_FIRST, descriptor->backend.struct_size},
+               [HAK_POLICY] = {HKI_POLICY_FIRST, descriptor->policy.struct_size},
+               [HAK_CACHE] = {HKI_CACHE_FIRST, descriptor->cache.struct_size},
+               [HAK_RECLAIM] = {HKI_RECLAIM_FIRST, descriptor->reclaim.struct_size}};
   uint32_t kind = descriptor->plugin.kind;
-  verdict(sizes[kind].found >= sizes[kind].expected, "struct_size of ops", "found %u, expected at least %zu", sizes[kind].found,
+  verdict(sizes[kind].found >= sizes[kind].expected, "struct_size of ops", "found %u, expected at least %u", sizes[kind].found,
           sizes[kind].expected);
   const hak_cache_ops *cache = &descriptor->cache;
   const hak_reclaim_ops *reclaim = &descriptor->reclaim;
@@ -296,9 +296,9 @@ static bool judge_descriptor(const char *path, struct descriptor *descriptor)
     return false;
   }
   const hak_plugin *plugin = &descriptor->plugin;
-  bool whole = plugin->struct_size >= sizeof *plugin && plugin->struct_size <= descriptor->symbol_size;
-  verdict(whole, "struct_size", "found %u in a symbol of %zu bytes, expected at least %zu", plugin->struct_size,
-          descriptor->symbol_size, sizeof *plugin);
+  bool whole = plugin->struct_size >= HKI_PLUGIN_FIRST && plugin->struct_size <= descriptor->symbol_size;
+  verdict(whole, "struct_size", "found %u in a symbol of %zu bytes, expected at least %d", plugin->struct_size,
+          descriptor->symbol_size, HKI_PLUGIN_FIRST);
   bool known = descriptor_section(plugin->kind) != NULL;
   verdict(known, "kind", "found %u, expected an enum hak_plugin_kind", plugin->kind);
   verdict(plugin->reserved == 0, "reserved", "found %u, expected 0", plugin->reserved);

@@ -170,7 +170,7 @@ static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t
  */
 static bool will_be_dense(const struct slab *slab, const struct slab_class *class, const struct span *span)
 {
-  return span->fresh && class->total > 2 * (uint64_t) class->capacity && class->size <= slab->host->page_size / 2;
+  return span->fresh && class->total / 2 > class->capacity && class->size <= slab->host->page_size / 2;
 }
 
 /* Takes up to `want` free objects in the order of their addresses. Returns how many. */

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "hakmem/plugin.h"
 
@@ -118,6 +119,14 @@ const hak_plugin ENTRY = {.struct_size = SIZE,
                           .option_stride = sizeof options[0],
                           .start = broken_start,
                           .ops = OPS};
+
+#ifdef LOADED
+__attribute__((constructor)) static void broken_say(void)
+{
+  static const char text[] = LOADED "\n";
+  (void)!write(2, text, sizeof text - 1);
+}
+#endif
 
 #ifdef UNRESOLVED
 extern void nobody_has_this(void);
