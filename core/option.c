@@ -182,7 +182,7 @@ bool hki_value_parse(const hak_option *option, const char *text, hak_value *valu
   default:
     break;
   }
-  if (!good || !in_range(option, &made)) {
+  if (!good || !in_range(option, &made) || strchr(text, '\n') != NULL) { /* no INI could say the latter */
     return false;
   }
   *value = made;
@@ -383,7 +383,11 @@ void hki_option_list(void (*sink)(void *context, const char *text, size_t size),
       section = options[i].section;
       hki_append(&text, "%s[%s]\n", i == 0 ? "" : "\n", section);
     }
-    hki_append(&text, "%s = %s ; %s\n", options[i].table->key, options[i].text, options[i].origin);
+    hki_append(&text, "%s = ", options[i].table->key);
+    sink(context, line, (size_t)(text.at - line));
+    sink(context, options[i].text, strlen(options[i].text)); /* of any length */
+    text = hki_text(line, sizeof line);
+    hki_append(&text, " ; %s\n", options[i].origin);
     sink(context, line, (size_t)(text.at - line));
   }
 }

@@ -246,11 +246,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     served = shown[0] != 0;
   }
   MUST(served || said > before);
+  for (uint32_t i = 0; i < HKI_BACKENDS; i++) { /* whatever a damaged header names */
+    MUST(hki_backends[i].ops.free != NULL && hki_backends[i].ops.resize != NULL);
+  }
   MUST(hakmem_root.row_count <= HKI_ROWS && hakmem_root.backend_count <= HKI_BACKENDS);
   if (served) {
     hki_option_unknown(classify);
   }
-  set_all(rest);
+  set_all(rest, false);
   put_back();
   made = NULL;
   while (owned_count > 0) {

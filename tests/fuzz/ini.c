@@ -126,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   load_all();
   MUST(said == hakmem_root.mistakes);
   MUST(piece_bytes < MEMORY + 16 * size);
-  set_all(part[3]);
+  set_all(part[3], true);
   put_back();
   return 0;
 }

@@ -171,14 +171,26 @@ static void put_back(void)
 
 /* ---- what follows a load -------------------------------------------------------------------------------------------------------- */
 
-static void whole_lines(void *context, const char *text, size_t size)
+struct listing {
+  uint32_t lines, equals; /* so many " = " */
+  char last;
+};
+
+static void count_lines(void *context, const char *text, size_t size)
 {
-  (void)context;
-  MUST(size > 0 && text[size - 1] == '\n');
+  struct listing *listing = context;
+  for (size_t i = 0; i < size; i++) {
+    listing->lines += text[i] == '\n';
+    listing->equals += i + 2 < size && memcmp(text + i, " = ", 3) == 0;
+    listing->last = text[i];
+  }
 }
 
-/* Each line of the text, KEY=VALUE, as hak_set does it. */
-static void set_all(char *text)
+/*
+ * Each line of the text, KEY=VALUE, as hak_set does it. Then the effective configuration must have a line for each option; or more
+ * unless `exact`: a plugin may have made up a default of two.
+ */
+static void set_all(char *text, bool exact)
 {
   char *rest = text, *line;
   while ((line = strsep(&rest, "\n")) != NULL) {
@@ -192,7 +204,15 @@ static void set_all(char *text)
     MUST(result == 0 || result == EINVAL || result == EPERM);
     MUST(why[0] != 0 && strlen(why) < sizeof why && strchr(why, '\n') == NULL);
   }
-  hki_option_list(whole_lines, NULL);
+  struct listing listing = {0};
+  uint32_t sections = 0;
+  for (uint32_t i = 0; i < option_count; i++) {
+    sections += i == 0 || strcmp(options[i].section, options[i - 1].section) != 0;
+  }
+  hki_option_list(count_lines, &listing);
+  MUST(option_count == 0 || listing.last == '\n');
+  MUST(listing.equals >= option_count && listing.lines >= option_count + 2 * sections - (sections > 0));
+  MUST(!exact || listing.lines == option_count + 2 * sections - (sections > 0));
 }
 
 #endif

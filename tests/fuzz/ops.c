@@ -144,10 +144,10 @@ static unsigned char content(const struct block *b, size_t i)
   return (unsigned char)((b->owner * 0x9e3779b1U + (uint32_t)b->size * 0x85ebca6bU + (uint32_t)i * 0xc2b2ae35U) >> 24);
 }
 
-/* The next place that is looked at: all of the first, then some, one in each page, and the last. */
+/* The next place that is looked at: all of the first, then fewer and fewer, and the last. */
 static size_t next_place(size_t i, size_t size)
 {
-  size_t step = i < 256 ? 1 : i < 16 * KIB ? 127 : 4093;
+  size_t step = i < 256 ? 1 : i < 16 * KIB ? 127 : i < 256 * KIB ? 4093 : 65521;
   return i + 1 < size && i + step >= size ? size - 1 : i + step;
 }
 
