@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * descriptor.c - fuzz target: the descriptor of a plugin. The bytes of an input choose each of its fields, of its options, counters
- * and operations, what its callbacks answer, and the configuration it is started with.
+ * descriptor.c - fuzz target: the descriptor of a plugin. The bytes of an input choose each of its fields, of its options,
+ * counters and operations, what its callbacks answer, and the configuration it is started with.
  *
- * A table has the size that its count and stride say, and not one byte more. A count that must be refused has no table behind it.
- * What is refused is told in a line; nothing crashes.
+ * A table has the size that its count and stride say, and not one byte more. A count that must be refused has no table behind
+ * it. What is refused is told in a line; nothing crashes.
  */
 #include "loading.h"
 
@@ -19,7 +19,7 @@ static const struct hak_plugin *described(const char *path)
   return strcmp(strrchr(path, '/'), "/made.so") == 0 ? made : NULL;
 }
 
-/* ---- from bytes to values ------------------------------------------------------------------------------------------------------- */
+/* ---- from bytes to values ------------------------------------------------------------------------------------------ */
 
 static void *owned[TEXTS * 2];
 static uint32_t owned_count;
@@ -69,7 +69,7 @@ static const char *text(const char *right)
   return made_up;
 }
 
-/* ---- callbacks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- callbacks ----------------------------------------------------------------------------------------------------- */
 
 static int32_t start_result, set_result, choose_result;
 static const char *last_words;
@@ -109,7 +109,7 @@ static void uncalled(void)
   abort();
 }
 
-/* ---- the descriptor ------------------------------------------------------------------------------------------------------------- */
+/* ---- the descriptor ------------------------------------------------------------------------------------------------ */
 
 /* The table of an option or counter: its stride made true where the count is one that may be taken. */
 static char *table(uint32_t count, uint32_t most, uint32_t *stride)
@@ -248,6 +248,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   MUST(served || said > before);
   for (uint32_t i = 0; i < HKI_BACKENDS; i++) { /* whatever a damaged header names */
     MUST(hki_backends[i].ops.free != NULL && hki_backends[i].ops.resize != NULL);
+  }
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    MUST(hakmem_root.champion[row] < hakmem_root.arm_count && hakmem_root.challenger[row] < hakmem_root.arm_count);
   }
   MUST(hakmem_root.row_count <= HKI_ROWS && hakmem_root.backend_count <= HKI_BACKENDS);
   if (served) {

@@ -13,7 +13,7 @@ enum { PARTS = 4, FILES = 32, MOST = 4 * FILE_BYTES, MEMORY = 1 << 20 };
 static char part[PARTS][MOST];
 static char set_text[MOST] = "HAKMEM_SET="; /* in the environment */
 
-/* ---- plugins that start and do nothing ------------------------------------------------------------------------------------------ */
+/* ---- plugins that start and do nothing ----------------------------------------------------------------------------- */
 
 static struct file {
   char name[64];
@@ -73,7 +73,7 @@ static const struct hak_plugin *described(const char *path)
   return &file->descriptor;
 }
 
-/* ---- files of the configuration ------------------------------------------------------------------------------------------------- */
+/* ---- files of the configuration ------------------------------------------------------------------------------------ */
 
 static long read_part(const char *path, char *buffer, size_t size)
 {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loading.h - the core's loading as one translation unit, for the fuzz targets that run it again and again in one process: its state
- * can be put back, its bookkeeping memory is of the exact size and freed afterwards, so that the address sanitizer sees every step
- * beyond it, what it writes is held against the form of a message, and its plugins are those that the target describes.
+ * loading.h - the core's loading as one translation unit, for the fuzz targets that run it again and again in one process:
+ * its state can be put back, its bookkeeping memory is of the exact size and freed afterwards, so that the address sanitizer
+ * sees every step beyond it, what it writes is held against the form of a message, and its plugins are those that the target
+ * describes.
  *
  * Owns what the included files own. One thread. The rest of the core is linked.
  */
@@ -21,7 +22,7 @@
 
 #include "must.h"
 
-/* ---- messages: each is one line ----------------------------------------------------------------------------------------------- */
+/* ---- messages: each is one line ------------------------------------------------------------------------------------ */
 
 static unsigned said; /* lines since the state was put back */
 
@@ -40,7 +41,7 @@ static long one_line(long number, int fd, const char *text, size_t size)
 #include "../../core/message.c"
 #undef syscall
 
-/* ---- bookkeeping memory --------------------------------------------------------------------------------------------------------- */
+/* ---- bookkeeping memory -------------------------------------------------------------------------------------------- */
 
 #include "../../core/meta.h"
 
@@ -67,7 +68,7 @@ const char *hki_meta_string(const char *s)
   return memcpy(hki_meta_alloc(size, 1), s, size);
 }
 
-/* ---- files of plugins ----------------------------------------------------------------------------------------------------------- */
+/* ---- files of plugins ---------------------------------------------------------------------------------------------- */
 
 #include "../../core/trust.h"
 
@@ -97,7 +98,7 @@ void hki_trust_stop(void)
 {
 }
 
-/* ---- the core ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the core ------------------------------------------------------------------------------------------------------ */
 
 #include "../../core/config.c"
 #include "../../core/option.c"
@@ -118,7 +119,7 @@ void hki_trust_stop(void)
 #undef load
 #undef start
 
-/* ---- putting back --------------------------------------------------------------------------------------------------------------- */
+/* ---- putting back -------------------------------------------------------------------------------------------------- */
 
 static void nothing(void *self)
 {
@@ -131,7 +132,7 @@ static int32_t no_choice(void *self, const hak_sample *sample, hak_choice *choic
   return HAK_FAILED;
 }
 
-/* No cache, reclaim plugin or policy: a refused one takes the place of what was there, and an empty one that of its functions. */
+/* No cache, reclaim plugin or policy: a refused one takes the place of what was there, an empty one that of its functions. */
 static void retire_plugins(void)
 {
   static struct hki_thread inside;
@@ -169,7 +170,7 @@ static void put_back(void)
   piece_bytes = said = 0;
 }
 
-/* ---- what follows a load -------------------------------------------------------------------------------------------------------- */
+/* ---- what follows a load ------------------------------------------------------------------------------------------- */
 
 struct listing {
   uint32_t lines, equals; /* so many " = " */
@@ -187,8 +188,8 @@ static void count_lines(void *context, const char *text, size_t size)
 }
 
 /*
- * Each line of the text, KEY=VALUE, as hak_set does it. Then the effective configuration must have a line for each option; or more
- * unless `exact`: a plugin may have made up a default of two.
+ * Each line of the text, KEY=VALUE, as hak_set does it. Then the effective configuration must have a line for each option; or
+ * more unless `exact`: a plugin may have made up a default of two.
  */
 static void set_all(char *text, bool exact)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops.c - fuzz target: the malloc family. The bytes of an input are a sequence of calls through hak_*, with live options and choices
- * of the policy that change in between, against a model of what is live.
+ * ops.c - fuzz target: the malloc family. The bytes of an input are a sequence of calls through hak_*, with live options and
+ * choices of the policy that change in between, against a model of what is live.
  *
- * Every block is where it may be: aligned, large enough, zero after calloc, over no other one; and has its bytes until it is freed,
- * which are a function of owner, size and place. Every block must come from a plugin, and hakmem must have counted what was called.
- * $FUZZ_PLUGINS has the plugins; $FUZZ_SET is added to the configuration.
+ * Every block is where it may be: aligned, large enough, zero after calloc, over no other one; and has its bytes until it is
+ * freed, which are a function of owner, size and place. Every block must come from a plugin, and hakmem must have counted
+ * what was called. $FUZZ_PLUGINS has the plugins; $FUZZ_SET is added to the configuration.
  */
 #define _GNU_SOURCE
 #include "hakmem/hakmem.h"
@@ -37,7 +37,7 @@ static size_t live;                   /* bytes requested */
 static uint32_t owners;               /* blocks so far */
 static uint64_t made, freed, resized; /* calls that must have been counted */
 
-/* ---- the configuration ---------------------------------------------------------------------------------------------------------- */
+/* ---- the configuration --------------------------------------------------------------------------------------------- */
 
 /* Before the constructor that loads it. */
 static __attribute__((constructor(101))) void configure(void)
@@ -91,7 +91,7 @@ static void change_setting(uint32_t i)
   MUST(why[0] != 0 && (result != 0) == (strncmp(why, "unknown key", 11) == 0 || strstr(why, "cannot change") != NULL));
 }
 
-/* ---- from bytes to arguments ---------------------------------------------------------------------------------------------------- */
+/* ---- from bytes to arguments --------------------------------------------------------------------------------------- */
 
 static uint32_t byte(void)
 {
@@ -137,7 +137,7 @@ static size_t some_size(void)
   return size < HOPELESS && live + size > LIVE_MOST ? size % (4 * KIB) : size;
 }
 
-/* ---- contents ------------------------------------------------------------------------------------------------------------------- */
+/* ---- contents ------------------------------------------------------------------------------------------------------ */
 
 static unsigned char content(const struct block *b, size_t i)
 {
@@ -166,7 +166,7 @@ static void must_have(const unsigned char *base, const struct block *b, size_t s
   }
 }
 
-/* ---- the model ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the model ----------------------------------------------------------------------------------------------------- */
 
 static bool from_plugin(const void *base)
 {
@@ -240,7 +240,7 @@ static void taken(struct block *b, void *base, size_t size, size_t align, bool z
   enter(b, base, size, align, zero);
 }
 
-/* ---- calls ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- calls --------------------------------------------------------------------------------------------------------- */
 
 static void call_aligned(struct block *b, uint32_t how)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.c - fuzz target: the state file of the learning policies. The first byte of an input chooses the policy and what it learns
- * for, the others are the file.
+ * state.c - fuzz target: the state file of the learning policies. The first byte of an input chooses the policy and what it
+ * learns for, the others are the file.
  *
- * A policy starts with any file: with what the file says, or anew and with one line that says why. What was loaded is written and read
- * again as the same text, and bears the samples of an ordinary program.
+ * A policy starts with any file: with what the file says, or anew and with one line that says why. What was loaded is written
+ * and read again as the same text, and bears the samples of an ordinary program.
  */
 #include "learn.h"
 
@@ -17,7 +17,7 @@ enum { PIECES = 64, ARMS = 4, ROUNDS = 12, TRIALS = 32, ELO_OPTIONS = LEARN_OPTI
 
 extern const hak_plugin elo_plugin, epsilon_plugin; /* the plugins' constants, renamed by the compiler's options */
 
-/* ---- the host ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the host ------------------------------------------------------------------------------------------------------ */
 
 static void *piece[PIECES];
 static uint32_t piece_count;
@@ -81,7 +81,7 @@ static const hak_host host = {.struct_size = sizeof(hak_host),
                               .log = log_line,
                               .arm_alike = arm_alike};
 
-/* ---- a learner ------------------------------------------------------------------------------------------------------------------ */
+/* ---- a learner ----------------------------------------------------------------------------------------------------- */
 
 static struct learn *start(const hak_plugin *plugin, uint32_t scope, const char *path)
 {
@@ -124,7 +124,7 @@ static bool same_text(const struct learn *a, const struct learn *b)
   return same;
 }
 
-/* ---- samples -------------------------------------------------------------------------------------------------------------------- */
+/* ---- samples ------------------------------------------------------------------------------------------------------- */
 
 static void work(const hak_plugin *plugin, struct learn *learn)
 {
