@@ -89,7 +89,7 @@ target state "${learn[@]}" "$OUT/elo.o" "$OUT/epsilon_greedy.o"
 
 # A variant of `ops` has a name behind a hyphen, and settings of its own.
 declare -A settings=([ops-full]="core.hardening=full" [ops-flip]="core.policy=flip")
-export FUZZ_PLUGINS=$OUT/plugins FUZZ_SET LC_ALL=C
+export FUZZ_PLUGINS=$OUT/plugins FUZZ_SET LC_ALL=C ASAN_OPTIONS=allocator_may_return_null=1
 unset HAKMEM_CONF HAKMEM_SET HAKMEM_VERBOSE
 status=0 report=()
 for name in $FUZZ_TARGETS; do
