@@ -103,15 +103,14 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
   if (index == HKI_BACKENDS || inside == NULL || kept == NULL) {
     return NULL;
   }
-  struct hki_backend *backend = &hki_backends[index];
-  *backend = (struct hki_backend){.inside = inside, .index = index, .name = kept};
-  size_t known = ops->struct_size < sizeof *ops ? ops->struct_size : sizeof *ops;
-  memcpy(&backend->ops, ops, known);
-  *lacking = complete(&backend->ops);
-  if (*lacking != NULL) {
+  struct hak_backend_ops own = {0};
+  memcpy(&own, ops, ops->struct_size < sizeof own ? ops->struct_size : sizeof own);
+  *lacking = complete(&own);
+  if (*lacking != NULL) { /* the place stays as it is: a damaged header may name it */
     return NULL;
   }
-  backend->granularity = backend->ops.granularity;
+  struct hki_backend *backend = &hki_backends[index];
+  *backend = (struct hki_backend){.ops = own, .inside = inside, .index = index, .granularity = own.granularity, .name = kept};
   inside->inside = kept;
   inside->live = HKI_INSIDE;
   struct hki_backend_view *view = &hakmem_root.backend[index];

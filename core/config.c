@@ -229,7 +229,7 @@ static void parse_set(const char *text)
     if (*word == 0) {
       continue;
     }
-    if (dot == NULL || dot == word || kept < length) {
+    if (dot == NULL || dot == word || kept < length || memchr(word, '\n', (size_t)(equals - word)) != NULL) {
       hki_mistake(&here, "found \"%s\", expected section.key=value; ignored", word);
       continue;
     }

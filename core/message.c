@@ -121,6 +121,9 @@ static void say(const char *format, va_list args)
   struct hki_text text = hki_text(line, sizeof line - 1); /* room for the newline when the text is cut */
   hki_append(&text, "hakmem: ");
   hki_vappend(&text, format, args);
+  for (char *c = line; c < text.at; c++) { /* what a user wrote is quoted, a line break from the environment among it */
+    *c = (unsigned char)*c < ' ' ? ' ' : *c;
+  }
   *text.at++ = '\n';
   (void)hki_write(STDERR_FILENO, line, (size_t)(text.at - line));
 }

@@ -182,7 +182,7 @@ bool hki_value_parse(const hak_option *option, const char *text, hak_value *valu
   default:
     break;
   }
-  if (!good || !in_range(option, &made)) {
+  if (!good || !in_range(option, &made) || strchr(text, '\n') != NULL) { /* no INI could say the latter */
     return false;
   }
   *value = made;
@@ -248,8 +248,8 @@ hak_value hki_option_read(const char *section, const hak_option *option, uint32_
   return value;
 }
 
-/* Levenshtein distance, by two rows. */
-static uint32_t distance(const char *a, const char *b)
+/* Levenshtein distance, by two rows; some number above `within` as soon as it is. */
+static uint32_t distance(const char *a, const char *b, uint32_t within)
 {
   uint32_t row[64];
   uint32_t length = (uint32_t)strlen(b);
@@ -260,12 +260,16 @@ static uint32_t distance(const char *a, const char *b)
     row[j] = j;
   }
   for (; *a != 0; a++) {
-    uint32_t diagonal = row[0]++;
+    uint32_t diagonal = row[0]++, least = row[0];
     for (uint32_t j = 1; j <= length; j++) {
       uint32_t change = diagonal + (*a != b[j - 1]);
       diagonal = row[j];
       uint32_t step = (row[j - 1] < row[j] ? row[j - 1] : row[j]) + 1;
       row[j] = change < step ? change : step;
+      least = row[j] < least ? row[j] : least;
+    }
+    if (least > within) { /* it can only rise */
+      return least;
     }
   }
   return row[length];
@@ -283,7 +287,7 @@ static const struct hki_option *nearest(const char *name, uint32_t within)
   for (uint32_t i = 0; i < option_count; i++) {
     char known[TEXT];
     full_name(options[i].section, options[i].table->key, known, sizeof known);
-    uint32_t d = distance(name, known);
+    uint32_t d = distance(name, known, within);
     if (d <= within) {
       within = d == 0 ? 0 : d - 1;
       best = &options[i];
@@ -379,7 +383,11 @@ void hki_option_list(void (*sink)(void *context, const char *text, size_t size),
       section = options[i].section;
       hki_append(&text, "%s[%s]\n", i == 0 ? "" : "\n", section);
     }
-    hki_append(&text, "%s = %s ; %s\n", options[i].table->key, options[i].text, options[i].origin);
+    hki_append(&text, "%s = ", options[i].table->key);
+    sink(context, line, (size_t)(text.at - line));
+    sink(context, options[i].text, strlen(options[i].text)); /* of any length */
+    text = hki_text(line, sizeof line);
+    hki_append(&text, " ; %s\n", options[i].origin);
     sink(context, line, (size_t)(text.at - line));
   }
 }

@@ -123,6 +123,12 @@ static bool complain(struct complaint *c, const char *expected, const char *form
   return false;
 }
 
+/* Rows have the members that we know, and are aligned. */
+static bool good_stride(uint32_t stride, size_t size)
+{
+  return stride >= size && stride % _Alignof(struct hak_option) == 0;
+}
+
 static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c)
 {
   if (p->struct_size < HKI_PLUGIN_FIRST) {
@@ -145,11 +151,12 @@ static bool check(const struct hak_plugin *p, uint32_t kind, struct complaint *c
                     : p->ops == NULL ? "ops"
                                      : "name");
   }
-  if ((p->option_count > 0 && (p->options == NULL || p->option_stride < HKI_OPTION_FIRST)) || p->option_count > OPTIONS) {
+  if ((p->option_count > 0 && (p->options == NULL || !good_stride(p->option_stride, HKI_OPTION_FIRST))) ||
+      p->option_count > OPTIONS) {
     return complain(c, "at most 32 options with their stride", "an option table of %u entries with stride %u", p->option_count,
                     p->option_stride);
   }
-  if (p->counter_count > 0 && (p->counters == NULL || p->counter_stride < HKI_COUNTER_FIRST)) {
+  if (p->counter_count > 0 && (p->counters == NULL || !good_stride(p->counter_stride, HKI_COUNTER_FIRST))) {
     return complain(c, "a table with its stride", "a counter table of %u entries with stride %u", p->counter_count,
                     p->counter_stride);
   }

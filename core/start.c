@@ -246,6 +246,7 @@ static void load(void)
   hki_strategy_read();
   if (hakmem_root.arm_count == 0) { /* not even the built-in file could be read */
     hakmem_root.arm_count = 1;
+    hki_strategy_names[0] = "boot";
     hki_route.arm[0].count = 1;
     hki_route.arm[0].range[0].backend = &hki_backends[HKI_BOOT];
   }

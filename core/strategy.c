@@ -130,35 +130,55 @@ static bool add(const char *name, const struct hki_item *item, uint32_t *arm)
   return true;
 }
 
-/* The arms of one section: one, or one for each threshold. */
-static void read_section(const char *section, const struct hki_item *item)
+/* One section's options. */
+struct section {
+  const char *name; /* in full */
+  const struct hki_item *item, *route_item, *list_item;
+  hak_value route, thresholds;
+  bool cache, reclaim;
+};
+
+/* One arm of a section; `size`, if not NULL, is where the last part of its route starts, as written and in bytes. */
+static bool make(const struct section *section, const char *size, size_t from)
 {
-  const char *name = section + strlen(PREFIX);
-  const struct hki_item *route_item, *list_item, *unused;
-  hak_value route = read(section, ROUTE, &route_item);
-  hak_value thresholds = read(section, THRESHOLDS, &list_item);
-  bool cache = read(section, CACHE, &unused).flag;
-  bool reclaim = read(section, RECLAIM, &unused).flag;
+  char full[2 * HKI_NAME];
+  struct hki_text text = hki_text(full, sizeof full);
+  hki_append(&text, size == NULL ? "%s" : "%s-%s", section->name + strlen(PREFIX), size);
+  const char *kept = hki_meta_string(full);
+  uint32_t arm;
+  if (kept == NULL || !add(kept, section->item, &arm)) {
+    return false;
+  }
+  hki_route.arm[arm].cache = section->cache;
+  hki_route.arm[arm].reclaim = section->reclaim;
+  read_route(arm, section->name, section->route, section->route_item, from);
+  return true;
+}
+
+/* The arms of one section: one for each threshold, or just one, also when no threshold is usable. */
+static void read_section(const char *name, const struct hki_item *item)
+{
+  struct section section = {.name = name, .item = item};
+  const struct hki_item *unused;
+  section.route = read(name, ROUTE, &section.route_item);
+  section.thresholds = read(name, THRESHOLDS, &section.list_item);
+  section.cache = read(name, CACHE, &unused).flag;
+  section.reclaim = read(name, RECLAIM, &unused).flag;
+  const char *const *list = section.thresholds.list;
   size_t before = 0;
-  bool none = thresholds.list == NULL || thresholds.list[0] == NULL;
-  for (uint32_t i = 0; none ? i == 0 : thresholds.list[i] != NULL; i++) {
+  bool any = false;
+  for (uint32_t i = 0; list != NULL && list[i] != NULL; i++) {
     hak_value size = {0};
-    char full[2 * HKI_NAME];
-    struct hki_text text = hki_text(full, sizeof full);
-    hki_append(&text, none ? "%s" : "%s-%s", name, none ? "" : thresholds.list[i]);
-    if (!none && (!hki_value_parse(&from_option, thresholds.list[i], &size) || (size_t)size.size <= before)) {
-      hki_mistake(list_item, "%s.thresholds: found \"%s\", expected sizes that rise; that one is not used", section,
-                  thresholds.list[i]);
-      continue;
+    if (hki_value_parse(&from_option, list[i], &size) && (size_t)size.size > before) {
+      before = (size_t)size.size;
+      any = make(&section, list[i], before) || any;
+    } else {
+      hki_mistake(section.list_item, "%s.thresholds: found \"%s\", expected sizes that rise; that one is not used", name,
+                  list[i]);
     }
-    before = (size_t)size.size;
-    const char *kept = hki_meta_string(full);
-    uint32_t arm;
-    if (kept != NULL && add(kept, item, &arm)) {
-      hki_route.arm[arm].cache = cache;
-      hki_route.arm[arm].reclaim = reclaim;
-      read_route(arm, section, route, route_item, before);
-    }
+  }
+  if (!any) {
+    (void)make(&section, NULL, 0);
   }
 }
 

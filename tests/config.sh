@@ -69,6 +69,8 @@ bad "unknown backend in a route" '@:2: plugin nmap: found no such plugin, expect
   '[strategy.default]\nroute = malloc, nmap from 1M'
 bad "route without a start" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc from 1M'
 bad "route that goes back" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 8M, hugepage from 1M'
+bad "thresholds that are none" '@:2: strategy.default.thresholds: found "x", expected sizes that rise; that one is not used' \
+  '[strategy.default]\nthresholds = x'
 none='[core]\nsmall = none\n[strategy.default]\nroute ='
 bad "page backend for small blocks" '@:4: strategy.default.route: found mmap from 4096, expected a page backend from 64K.*' "$none malloc, mmap from 4K"
 bad "page backend for all" '@:4: strategy.default.route: found mmap from 0, expected a page backend from 64K.*' "$none mmap"
@@ -108,6 +110,8 @@ set=";core.hardening=max"
 mistake "HAKMEM_SET: bad word" 'hakmem: HAKMEM_SET: core.hardening: found "max", expected one of off, basic, full; using basic'
 set=";nonsense"
 mistake "HAKMEM_SET: no key" 'hakmem: HAKMEM_SET: found "nonsense", expected section.key=value; ignored'
+set=$';two\nlines'
+mistake "HAKMEM_SET: a line break" 'hakmem: HAKMEM_SET: found "two lines", expected section.key=value; ignored'
 set=
 good "HAKMEM_SET overrides the file" "" # strict=on comes from HAKMEM_SET
 ini=$WORK/absent.ini
@@ -139,6 +143,8 @@ like "a plugin of a newer minor version is used" "$(found "$dir,$PLUGINS" ";core
 broken wrong_major 'ABI 1.[0-9]+, expected ABI 0.x' "-DMAJOR=(HAK_ABI_MAJOR+1)"
 broken no_entry 'no entry symbol, expected the symbol hakmem_plugin' -DENTRY=another_name
 broken small_struct 'a descriptor of 16 bytes, expected at least that of ABI 0.1' -DSIZE=16
+broken narrow 'an option table of 1 entries with stride 8, expected at most 32 options with their stride' -DSTRIDE=8
+broken askew 'an option table of 1 entries with stride 65, expected at most 32 options with their stride' -DSTRIDE=65
 broken no_ops 'a descriptor without ops, expected name, start and ops' -DOPS=NULL
 broken no_alloc 'no alloc, expected all members that its granularity needs' -DALLOC=NULL
 broken half_fork 'no fork_parent, expected all members that its granularity needs' -DHALF_FORK

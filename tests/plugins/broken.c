@@ -24,6 +24,9 @@
 #ifndef OPS
 #define OPS &ops
 #endif
+#ifndef STRIDE
+#define STRIDE sizeof(hak_option)
+#endif
 #ifndef ENTRY
 #define ENTRY hakmem_plugin
 #endif
@@ -116,7 +119,7 @@ const hak_plugin ENTRY = {.struct_size = SIZE,
                           .summary = "broken on purpose",
                           .options = options,
                           .option_count = 1,
-                          .option_stride = sizeof options[0],
+                          .option_stride = STRIDE,
                           .start = broken_start,
                           .ops = OPS};
 
