@@ -18,12 +18,16 @@ else
   preload=
 fi
 tool=$TOP_BUILDDIR/tools/hakmem
-export preload tool
+case ${TEST_CFLAGS:-} in # the sanitizer does not see who of glibc's allocator hands a block to whom
+*-fsanitize=*thread*) wrapped=";backend.malloc.library=$(ldd "$WORK/stress" | sed -n 's/^[[:space:]]*\(libtsan[^ ]*\) .*/\1/p')" ;;
+*) wrapped= ;;
+esac
+export preload tool wrapped
 export TSAN_OPTIONS=die_after_fork=0 # children start threads
 
 # stress INI SETTINGS ARGUMENT...: one run. The process becomes the program.
 stress() {
-  exec env ${preload:+LD_PRELOAD="$preload"} HAKMEM_CONF="$1" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;$2" \
+  exec env ${preload:+LD_PRELOAD="$preload"} HAKMEM_CONF="$1" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on$wrapped;$2" \
     "$WORK/stress" "${@:3}"
 }
 export -f stress
