@@ -39,6 +39,7 @@ static struct {
 static struct hak_cell seen[HKI_CELLS];  /* the cells at the last decision */
 static struct hak_cell delta[HKI_CELLS]; /* since then */
 static struct hak_trial trials[256];
+static struct hak_standing standing[HKI_ARMS]; /* as the policy left it */
 static uint64_t epoch;
 static uint64_t last_blocks; /* hakmem_root.blocks then */
 
@@ -51,8 +52,8 @@ static HKI_COLD struct hak_cell *new_cell(uint32_t arm, uint32_t row)
   if (index == 0) {
     index = hakmem_root.cell_count == 0 ? 1 : hakmem_root.cell_count;
     if (index < HKI_CELLS) {
-      hakmem_root.cell[index].row = (uint16_t)row;
-      hakmem_root.cell[index].arm = (uint8_t)arm;
+      HKI_STORE(&hakmem_root.cell[index].row, (uint16_t)row); /* statistics copy the root */
+      HKI_STORE(&hakmem_root.cell[index].arm, (uint8_t)arm);
       __atomic_store_n(&hakmem_root.cell_count, index + 1, __ATOMIC_RELEASE);
       __atomic_store_n(&cell_index[arm][row], (uint16_t)index, __ATOMIC_RELEASE);
     } else {
@@ -135,6 +136,23 @@ static const char *checked(const struct hki_tables *tables)
   return NULL;
 }
 
+/* What statistics show is whole: the policy adds up in a table that they do not see. */
+static void publish_standing(void)
+{
+  for (uint32_t i = 0; i < hakmem_root.arm_count; i++) {
+    struct hak_standing *shown = &hakmem_root.standing[i];
+    HKI_STORE(&shown->games, standing[i].games);
+    HKI_STORE(&shown->wins, standing[i].wins);
+    HKI_STORE(&shown->losses, standing[i].losses);
+    HKI_STORE(&shown->draws, standing[i].draws);
+    HKI_STORE(&shown->trials, standing[i].trials);
+    HKI_STORE(&shown->score, standing[i].score);
+    HKI_STORE(&shown->spread, standing[i].spread);
+    HKI_STORE(&shown->rating, standing[i].rating);
+    HKI_STORE(&shown->state, standing[i].state);
+  }
+}
+
 /* Asks and publishes. NULL, or why the policy is of no use. */
 static const char *choose(struct hak_sample *sample)
 {
@@ -151,7 +169,7 @@ static const char *choose(struct hak_sample *sample)
                               .challenger = tables.challenger,
                               .share = tables.share,
                               .reason = tables.reason,
-                              .standing = hakmem_root.standing,
+                              .standing = standing,
                               .purse = tables.purse,
                               .most = tables.most,
                               .seed = hakmem_root.seed};
@@ -168,6 +186,7 @@ static const char *choose(struct hak_sample *sample)
   hki_self = policy.inside;
   int32_t result = policy.ops.choose(policy.self, sample, &choice);
   hki_self = caller;
+  publish_standing();
   const char *why = result != HAK_OK ? "an error from choose" : checked(&tables);
   if (why == NULL) {
     tables.seed = choice.seed;

@@ -119,13 +119,8 @@ static HKI_SLOW void free_long(void *block, hki_entry entry, const char *func)
   } else if (thread != &hki_thread_gone && thread != &hki_thread_none) {
     defer(block);
   } else {
-    struct hki_thread *lent = hki_thread_lend();
-    if (lent != NULL) {
-      free_own(lent, block, entry, func);
-      hki_thread_unlend();
-    } else {
-      defer(block);
-    }
+    free_own(hki_thread_lend(), block, entry, func);
+    hki_thread_unlend();
   }
   errno = saved;
 }

@@ -50,8 +50,8 @@ static bool resize(struct hki_magazine *magazine, uint32_t run, uint32_t most)
     if (count != 0) {
       memcpy(places, magazine->base, count * sizeof *places);
     }
-    magazine->top = places + count;
-    magazine->base = places;
+    HKI_STORE(&magazine->top, places + count);
+    HKI_STORE(&magazine->base, places);
     magazine->room = room;
   }
   magazine->run = run;
@@ -85,7 +85,7 @@ static void flush(struct hki_thread *thread, uint32_t cls, uint32_t keep)
   }
   if (done != 0) {
     memmove(magazine->base, magazine->base + done, (count - done) * sizeof *magazine->base);
-    magazine->top -= done;
+    HKI_STORE(&magazine->top, magazine->top - done);
   }
 }
 
@@ -164,7 +164,7 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
   struct hki_magazine *magazine = &thread->magazine[cls];
   void *object = NULL;
   if (opened(magazine, cls)) {
-    magazine->top = magazine->base + get(thread, cls, magazine->base, magazine->run);
+    HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, magazine->run));
     lengthen(thread, cls);
     object = hki_magazine_pop(magazine);
   } else if (get(thread, cls, &object, 1) != 0) {

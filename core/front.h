@@ -78,7 +78,7 @@ HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
     return NULL;
   }
   void *object = top[-1];
-  magazine->top = top - 1;
+  HKI_STORE(&magazine->top, top - 1); /* statistics read it */
   HKI_BUMP(&magazine->allocs, UINT64_C(1));
   return object;
 }
@@ -91,7 +91,7 @@ HKI_INLINE bool hki_magazine_push(struct hki_magazine *magazine, void *object)
     return false;
   }
   *top = object;
-  magazine->top = top + 1;
+  HKI_STORE(&magazine->top, top + 1);
   return true;
 }
 

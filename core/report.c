@@ -22,10 +22,17 @@ static void add(struct hki_tally *sum, const struct hki_tally *tally)
   sum->free_bytes += HKI_LOAD(&tally->free_bytes);
 }
 
+/* Threads are at work on what is copied. */
+typedef uint64_t __attribute__((may_alias)) word;
+_Static_assert(sizeof(struct hki_root) % sizeof(word) == 0, "the root is copied by words");
+
 void hki_snapshot_from_root(struct hki_snapshot *snapshot, const struct hki_root *root)
 {
   memset(snapshot, 0, sizeof *snapshot);
-  memcpy(&snapshot->root, root, sizeof *root);
+  const word *from = (const word *)root;
+  for (size_t i = 0; i < sizeof *root / sizeof *from; i++) {
+    ((word *)&snapshot->root)[i] = HKI_LOAD(&from[i]);
+  }
   add(&snapshot->backend[HKI_BOOT], &root->boot);
 }
 
@@ -39,6 +46,9 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
     const struct hki_magazine *magazine = &thread->magazine[c];
     uint64_t allocs = HKI_LOAD(&magazine->allocs);
     uint64_t held = ((uintptr_t)HKI_LOAD(&magazine->top) - (uintptr_t)HKI_LOAD(&magazine->base)) / sizeof *magazine->top;
+    if (held > 2 * HAK_RUN_MAX) {
+      held = 0; /* the array is just being exchanged */
+    }
     /* What came in either left again or is held, so the frees need no counter of their own. */
     uint64_t frees = held + allocs + HKI_LOAD(&magazine->flushed) - HKI_LOAD(&magazine->refilled);
     snapshot->class_[c].allocs += allocs;

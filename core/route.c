@@ -129,16 +129,17 @@ static void note(uint32_t row, uint8_t to, uint8_t reason)
   HKI_STORE(&hakmem_root.switches, hakmem_root.switches + 1);
   if (hakmem_root.change_count > 0 && last->epoch == hakmem_root.epochs && last->row + last->rows == (int)row &&
       last->from == from && last->to == to && last->reason == reason) {
-    last->rows++;
+    HKI_STORE(&last->rows, (uint16_t)(last->rows + 1));
     return;
   }
-  hakmem_root.change[hakmem_root.change_count % HKI_CHANGES] = (struct hki_change){.epoch = hakmem_root.epochs,
-                                                                                   .blocks = HKI_LOAD(&hakmem_root.blocks),
-                                                                                   .row = (uint16_t)row,
-                                                                                   .rows = 1,
-                                                                                   .from = from,
-                                                                                   .to = to,
-                                                                                   .reason = reason};
+  struct hki_change *change = &hakmem_root.change[hakmem_root.change_count % HKI_CHANGES]; /* statistics copy it */
+  HKI_STORE(&change->epoch, hakmem_root.epochs);
+  HKI_STORE(&change->blocks, HKI_LOAD(&hakmem_root.blocks));
+  HKI_STORE(&change->row, (uint16_t)row);
+  HKI_STORE(&change->rows, (uint16_t)1);
+  HKI_STORE(&change->from, from);
+  HKI_STORE(&change->to, to);
+  HKI_STORE(&change->reason, reason);
   HKI_STORE(&hakmem_root.change_count, hakmem_root.change_count + 1);
 }
 

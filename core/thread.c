@@ -27,10 +27,18 @@ __thread struct hki_thread *hki_home __attribute__((tls_model("initial-exec")));
 hak_lock hki_thread_lock;
 hak_lock hki_lend_lock;
 static struct hki_thread *idle;
-static struct hki_thread *lent; /* under hki_lend_lock */
+static struct hki_thread lent; /* under hki_lend_lock; not from the heap of records, since memory is freed when there is none */
+static bool have_lent;
 static struct hki_thread *lender;
 static pthread_key_t exit_key;
 static bool have_exit_key;
+
+static void enlist(struct hki_thread *thread)
+{
+  thread->next = __atomic_load_n(&hakmem_root.threads, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&hakmem_root.threads, &thread->next, thread, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+  }
+}
 
 static struct hki_thread *record(void)
 {
@@ -45,10 +53,7 @@ static struct hki_thread *record(void)
   }
   thread = hki_meta_alloc(sizeof *thread, 64);
   if (thread != NULL) {
-    thread->next = __atomic_load_n(&hakmem_root.threads, __ATOMIC_RELAXED);
-    while (
-        !__atomic_compare_exchange_n(&hakmem_root.threads, &thread->next, thread, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
-    }
+    enlist(thread);
   }
   return thread;
 }
@@ -111,16 +116,13 @@ HKI_SLOW struct hki_thread *hki_thread_attach(void)
 HKI_COLD struct hki_thread *hki_thread_lend(void)
 {
   hki_lock(&hki_lend_lock);
-  if (lent == NULL) {
-    lent = record();
-  }
-  if (lent == NULL) {
-    hki_unlock(&hki_lend_lock);
-    return NULL;
+  if (!have_lent) {
+    have_lent = true;
+    enlist(&lent);
   }
   lender = hki_self;
-  hki_home = hki_self = lent;
-  return lent;
+  hki_home = hki_self = &lent;
+  return &lent;
 }
 
 HKI_COLD void hki_thread_unlend(void)
@@ -159,5 +161,4 @@ void hki_thread_fork_child(const struct hki_thread *survivor)
       t->live = 0;
     }
   }
-  lent = NULL; /* another thread may have been using it */
 }

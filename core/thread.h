@@ -35,8 +35,8 @@ void hki_thread_start(void);
 struct hki_thread *hki_thread_attach(void);
 
 /*
- * A record for calls on behalf of nobody: what a thread that is gone frees goes through it. hki_thread_lend makes the caller
- * the only user and points hki_self there; hki_thread_unlend undoes both. NULL when there is no memory for it.
+ * A record for calls on behalf of nobody: what a thread frees that has no record goes through it. hki_thread_lend makes the
+ * caller the only user and points hki_self there; hki_thread_unlend undoes both.
  */
 struct hki_thread *hki_thread_lend(void);
 void hki_thread_unlend(void);

@@ -19,9 +19,11 @@
 #include "front.h"
 #include "hakmem/hakmem.h"
 #include "message.h"
+#include "meta.h"
 #include "option.h"
 #include "os.h"
 #include "pagemap.h"
+#include "report.h"
 #include "route.h"
 #include "starts.h"
 #include "thread.h"
@@ -362,6 +364,67 @@ START_TEST(counters_equal_the_calls_of_all_threads)
 }
 END_TEST
 
+enum { FREEING = 2 * THREADS }; /* more than the records of threads that have ended */
+
+static pthread_barrier_t barrier;
+
+static void *free_and_wait(void *block)
+{
+  hak_free(block);
+  pthread_barrier_wait(&barrier); /* all are freed: the records may be given up */
+  pthread_barrier_wait(&barrier); /* the totals are read */
+  return NULL;
+}
+
+/* Memory comes back when there is none for the record of the thread that frees it. */
+START_TEST(free_needs_no_memory)
+{
+  static const size_t sizes[] = {64, 5000, 300000, 3 << 20};
+  pthread_t thread[FREEING];
+  void *block[FREEING];
+  ck_assert_int_eq(pthread_barrier_init(&barrier, NULL, FREEING + 1), 0);
+  for (int i = 0; i < FREEING; i++) {
+    block[i] = hak_malloc(sizes[i % 4]);
+    ck_assert_ptr_nonnull(block[i]);
+  }
+  struct hak_totals before = totals();
+  real = hki_os;
+  refuse(0, true);
+  while (hki_meta_alloc(64, 64) != NULL) {
+  }
+  for (int i = 0; i < FREEING; i++) {
+    ck_assert_int_eq(pthread_create(&thread[i], NULL, free_and_wait, block[i]), 0);
+  }
+  pthread_barrier_wait(&barrier);
+  hki_os = real;
+  struct hak_totals after = totals();
+  pthread_barrier_wait(&barrier);
+  for (int i = 0; i < FREEING; i++) {
+    ck_assert_int_eq(pthread_join(thread[i], NULL), 0);
+  }
+  ck_assert_uint_lt(after.threads - before.threads, FREEING);
+  ck_assert_uint_eq(after.frees - before.frees, FREEING);
+}
+END_TEST
+
+/* Statistics are read while a thread exchanges the array of a magazine. */
+START_TEST(half_exchanged_magazine_holds_nothing)
+{
+  static void *places[2][HAK_RUN_MAX];
+  static struct hki_thread thread;
+  static struct hki_snapshot snapshot;
+  thread.magazine[4].refilled = 16;
+  thread.magazine[4].base = places[1];
+  thread.magazine[4].top = places[1] + 16;
+  hki_snapshot_add_thread(&snapshot, &thread);
+  ck_assert_uint_eq(snapshot.class_[4].cached, 16);
+  ck_assert_uint_eq(snapshot.class_[4].frees, 0);
+  thread.magazine[4].top = places[0];
+  hki_snapshot_add_thread(&snapshot, &thread);
+  ck_assert_uint_eq(snapshot.class_[4].cached, 16);
+}
+END_TEST
+
 START_TEST(live_options_reach_running_threads)
 {
   char why[200];
@@ -457,6 +520,8 @@ int main(void)
   tcase_add_test(tc, text_is_cut_at_its_buffer);
   tcase_add_test(tc, every_system_call_may_be_refused);
   tcase_add_test(tc, counters_equal_the_calls_of_all_threads);
+  tcase_add_test(tc, free_needs_no_memory);
+  tcase_add_test(tc, half_exchanged_magazine_holds_nothing);
   tcase_add_test(tc, live_options_reach_running_threads);
   tcase_add_test(tc, child_of_a_fork_allocates);
   tcase_add_test(tc, swapped_file_is_noticed);

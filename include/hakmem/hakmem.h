@@ -56,7 +56,10 @@ struct hak_totals {
   uint64_t held;        /* of retained: freed large blocks in cache and reclaim, never above core.cap */
 };
 
-/* Fills *totals with one consistent reading. 0, or -1 with EINVAL when struct_size is unusable. */
+/*
+ * Fills *totals with one consistent reading. 0, or -1: with EINVAL when struct_size is unusable, with ENOMEM when the system has no
+ * memory for it.
+ */
 HAK_API int hak_stats(struct hak_totals *totals);
 
 /* Writes the full report to a file descriptor: format "text", "json" or "prometheus". 0, or -1 with errno. */
