@@ -86,6 +86,7 @@ HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
 /* False when it is full. */
 HKI_INLINE bool hki_magazine_push(struct hki_magazine *magazine, void *object)
 {
+  __asm__("" : "+r"(magazine)); /* computed once: gcc would do so for each of its members */
   void **top = magazine->top;
   if (HKI_UNLIKELY(top == magazine->end)) {
     return false;
