@@ -14,7 +14,8 @@ quiet_make install DESTDIR="$stage"
 is "install with DESTDIR" $? 0
 is "nothing outside of it" "$(find "$stage" -type f | grep -vc "^$stage$prefix/")" 0
 for file in bin/hakmem lib/libhakmem.so lib/pkgconfig/hakmem.pc include/hakmem/plugin.h include/hakmem/hakmem.h etc/hakmem.ini \
-  share/aclocal/hakmem.m4 share/man/man1/hakmem.1 share/man/man5/hakmem.ini.5 share/man/man7/hakmem-plugin.7 \
+  share/aclocal/hakmem.m4 share/bash-completion/completions/hakmem \
+  share/man/man1/hakmem.1 share/man/man5/hakmem.ini.5 share/man/man7/hakmem-plugin.7 \
   lib/hakmem/plugins/malloc.so lib/hakmem/plugins/mmap.so lib/hakmem/plugins/hugepage.so lib/hakmem/plugins/static.so; do
   is "installed: $file" "$(test -s "$stage$prefix/$file" && echo yes)" yes
 done
