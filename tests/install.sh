@@ -14,11 +14,19 @@ quiet_make install DESTDIR="$stage"
 is "install with DESTDIR" $? 0
 is "nothing outside of it" "$(find "$stage" -type f | grep -vc "^$stage$prefix/")" 0
 for file in bin/hakmem lib/libhakmem.so lib/pkgconfig/hakmem.pc include/hakmem/plugin.h include/hakmem/hakmem.h etc/hakmem.ini \
-  share/aclocal/hakmem.m4 share/man/man1/hakmem.1 share/man/man5/hakmem.ini.5 share/man/man7/hakmem-plugin.7 \
+  share/aclocal/hakmem.m4 share/bash-completion/completions/hakmem \
+  share/man/man1/hakmem.1 share/man/man5/hakmem.ini.5 share/man/man7/hakmem-plugin.7 \
   lib/hakmem/plugins/malloc.so lib/hakmem/plugins/mmap.so lib/hakmem/plugins/hugepage.so lib/hakmem/plugins/static.so; do
   is "installed: $file" "$(test -s "$stage$prefix/$file" && echo yes)" yes
 done
 is "no libtool files among the plugins" "$(find "$stage" -path '*plugins*' -name '*.la' | wc -l)" 0
+if [ -z "$(value PATH_MAP)" ]; then
+  skip "no path of the build" "the compiler does not know -ffile-prefix-map"
+elif [[ $prefix/ == "$TOP_BUILDDIR"/* || $prefix/ == "$TOP_SRCDIR"/* ]]; then
+  skip "no path of the build" "it is to be installed in there"
+else
+  is "no path of the build" "$(grep -rlF -e "$TOP_BUILDDIR" -e "$TOP_SRCDIR" "$stage" | sed "s|^$stage||")" ""
+fi
 
 ini=$stage$prefix/etc/hakmem.ini
 quiet_make install DESTDIR="$stage"
@@ -28,6 +36,12 @@ quiet_make install DESTDIR="$stage"
 is "an edited INI stays" "$(tail -n 1 "$ini")" "; edited"
 is "the new one lands beside it" "$(cmp "$ini.new" "$TOP_SRCDIR/etc/hakmem.ini" && echo same)" same
 like "and that is said" "$(grep 'kept' "$WORK/make.out")" 'hakmem: kept .*hakmem.ini; the new one is .*hakmem.ini.new'
+
+# The command finds the library where it will be, and without the link that is there for those who compile.
+rm "$stage$prefix/lib/libhakmem.so"
+library=$(grep -ao "$prefix/lib/libhakmem[.a-z0-9]*" "$stage$prefix/bin/hakmem" | head -n 1)
+is "the command needs no file for development" "$([ -f "$stage${library:-/none}" ] && echo there)" there
+ln -s libhakmem.so.0 "$stage$prefix/lib/libhakmem.so"
 
 # A program that is linked, not preloaded.
 cat >"$WORK/linked.c" <<'C'

@@ -73,6 +73,7 @@ build() {
 # COUNTS: it has hak_stats. TWICE: its malloc hands out small blocks two times, and its free keeps them.
 false_library() {
   mkdir -p "$WORK/false/.libs"
+  ln -sf libhakmem.so "$WORK/false/.libs/libhakmem.so.0"
   ${CC:-cc} -shared -fPIC -fno-builtin -I"$TOP_SRCDIR/include" -x c -o "$WORK/false/.libs/libhakmem.so" - "$@" <<'EOC' || hard_error "no compiler"
 #include "hakmem/hakmem.h"
 #ifdef SERVES

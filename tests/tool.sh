@@ -160,7 +160,7 @@ has "run: the plugins of the build tree" "$out" "^HAKMEM_SET=.*core.plugin_path=
 lacks "run: no tunable without a library" "$out" '^GLIBC_TUNABLES='
 run env HAKMEM_SET=core.plugin_path=/nowhere LD_PRELOAD=libc.so.6 "$hakmem" run -- env
 has "run: keeps the user's plugin path" "$out" "core.plugin_path=/nowhere,$plugins$"
-has "run: keeps LD_PRELOAD" "$out" "^LD_PRELOAD=$top/.libs/libhakmem.so:libc.so.6$"
+has "run: keeps LD_PRELOAD" "$out" "^LD_PRELOAD=$top/.libs/libhakmem.so.0:libc.so.6$"
 run env GLIBC_TUNABLES=glibc.malloc.check=0 "$hakmem" run -o backend.malloc.library=libc.so.6 -- env
 has "run: room for thread-local storage" "$out" '^GLIBC_TUNABLES=glibc.malloc.check=0:glibc.rtld.optional_static_tls=16384$'
 printf '[backend.malloc]\nlibrary = libc.so.6 ; x\n' >"$dir/library.ini"

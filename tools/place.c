@@ -9,6 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* By its soname: the name without a number is there for those who link with it. */
+#define LIBRARY "libhakmem.so.0"
+
 /* The directory above the one of this binary, or "" when the kernel does not say. */
 static void tree_of_self(char *path, size_t size)
 {
@@ -30,9 +33,9 @@ const struct place *place_find(void)
   }
   char tree[PATH_MAX];
   tree_of_self(tree, sizeof tree);
-  char *library = tool_text("%s/.libs/libhakmem.so", tree);
+  char *library = tool_text("%s/.libs/" LIBRARY, tree);
   place.build = tree[0] == '/' && access(library, R_OK) == 0;
-  place.library = place.build ? library : HKI_LIBDIR "/libhakmem.so";
+  place.library = place.build ? library : HKI_LIBDIR "/" LIBRARY;
   place.plugins = place.build ? tool_text("%s/plugins/.libs", tree) : HKI_PLUGINDIR;
   if (access(place.library, R_OK) != 0) {
     tool_die(TOOL_USAGE, "%s: %s", place.library, strerror(errno));

@@ -57,7 +57,7 @@ char *tool_directory(void);
 /* ---- place: where hakmem is ------------------------------------------------------------------------------------------ */
 
 struct place {
-  const char *library; /* libhakmem.so */
+  const char *library; /* libhakmem.so.0 */
   const char *plugins; /* directory of the shipped plugins */
   bool build;          /* both lie in the build tree of this binary */
 };
