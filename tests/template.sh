@@ -19,7 +19,7 @@ else
 fi
 pc=$(find "$PREFIX/" -name hakmem.pc | head -n 1)
 [ -n "$pc" ] || hard_error "no hakmem.pc below $PREFIX"
-export PKG_CONFIG_PATH=${pc%/*}
+export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 # with the prefix /usr, too, the headers are below $root
 cflags=$(pkg-config --cflags hakmem | sed "s|-I/|-I$root/|g")
 plugindir=$root$(pkg-config --variable=plugindir hakmem)
 LIB=$root$(pkg-config --variable=libdir hakmem)/libhakmem.so
