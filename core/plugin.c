@@ -311,11 +311,11 @@ static bool widen(const void **table, uint32_t *stride, uint32_t count, size_t r
 static bool copy(struct hak_plugin *d, const struct hak_plugin *exported, struct complaint *c)
 {
   memcpy(d, exported, exported->struct_size < sizeof *d ? exported->struct_size : sizeof *d);
-  const void *options = d->options, *counters = d->counters;
-  bool ok = widen(&options, &d->option_stride, d->option_count, sizeof(struct hak_option)) &&
-            widen(&counters, &d->counter_stride, d->counter_count, sizeof(struct hak_counter));
-  d->options = options;
-  d->counters = counters;
+  const void *option_rows = d->options, *counter_rows = d->counters;
+  bool ok = widen(&option_rows, &d->option_stride, d->option_count, sizeof(struct hak_option)) &&
+            widen(&counter_rows, &d->counter_stride, d->counter_count, sizeof(struct hak_counter));
+  d->options = option_rows;
+  d->counters = counter_rows;
   return ok || complain(c, "some", "no memory for its tables");
 }
 
