@@ -16,7 +16,7 @@ struct hki_settings {
   const char *cache, *reclaim; /* names of these plugins, or "none" */
   size_t cap;                  /* freed bytes that both may hold */
   bool basic_syscalls;
-  bool background; /* a thread of our own looks at the age of things */
+  bool background;                /* a thread of our own looks at the age of things */
   uint64_t epoch;                 /* large blocks between two decisions */
   const char *const *plugin_path; /* directories */
   uint32_t hardening;             /* enum hki_hardening */
