@@ -82,13 +82,13 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
     }
     return HAK_NO_MEMORY;
   }
-  *span = (struct hki_span){.range = {.base = base,
-                                      .capacity = bytes,
-                                      .site = tag,
-                                      .stamp = (uint64_t)(uintptr_t)starts,
-                                      .backend = (uint8_t)backend},
-                            .state = HKI_SPAN_CLASS,
-                            .cls = cls};
+  span->range = (hak_range){.base = base,
+                            .capacity = bytes,
+                            .site = tag,
+                            .stamp = (uint64_t)(uintptr_t)starts,
+                            .backend = (uint8_t)backend};
+  span->cls = cls;
+  HKI_STORE(&span->state, (uint32_t)HKI_SPAN_CLASS); /* a trial that has just ended may look at what the record was */
   HKI_ADD(&hakmem_root.class_span_bytes[cls], bytes);
   enter(start, bytes, hki_entry_make(full ? HKI_CLASS_FULL : HKI_CLASS, span, cls));
   return HAK_OK;
