@@ -82,11 +82,8 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
     }
     return HAK_NO_MEMORY;
   }
-  span->range = (hak_range){.base = base,
-                            .capacity = bytes,
-                            .site = tag,
-                            .stamp = (uint64_t)(uintptr_t)starts,
-                            .backend = (uint8_t)backend};
+  span->range = (hak_range){
+      .base = base, .capacity = bytes, .site = tag, .stamp = (uint64_t)(uintptr_t)starts, .backend = (uint8_t)backend};
   span->cls = cls;
   HKI_STORE(&span->state, (uint32_t)HKI_SPAN_CLASS); /* a trial that has just ended may look at what the record was */
   HKI_ADD(&hakmem_root.class_span_bytes[cls], bytes);
