@@ -10,7 +10,10 @@
 #include <stdlib.h>
 
 #include "../plugins/backend/extent.h"
-#include "../plugins/backend/populate.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 static uint64_t now, step; /* ns; what each look at the clock takes */
 
