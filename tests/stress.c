@@ -52,8 +52,8 @@ extern void free_sized(void *block, size_t size) __attribute__((weak));
 extern void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute__((weak));
 #endif
 
-/* AddressSanitizer's own allocator has locks that a fork leaves locked: then a child calls nothing of libc that allocates. */
-#ifdef __SANITIZE_ADDRESS__
+/* Sanitizers have locks of their own that a fork may leave locked: then a child starts no thread, nor calls what allocates in libc. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define CHILD_IS_BARE true
 #else
 #define CHILD_IS_BARE false
