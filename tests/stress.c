@@ -52,11 +52,18 @@ extern void free_sized(void *block, size_t size) __attribute__((weak));
 extern void free_aligned_sized(void *block, size_t alignment, size_t size) __attribute__((weak));
 #endif
 
-/* Sanitizers have locks of their own that a fork may leave locked: then a child starts no thread, nor calls what allocates in libc. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* AddressSanitizer's own allocator has locks that a fork leaves locked: then a child calls nothing of libc that allocates. */
+#ifdef __SANITIZE_ADDRESS__
 #define CHILD_IS_BARE true
 #else
 #define CHILD_IS_BARE false
+#endif
+
+/* ThreadSanitizer's runtime does not support what a child of a process with threads does. */
+#ifdef __SANITIZE_THREAD__
+#define FORKS false
+#else
+#define FORKS true
 #endif
 
 #define KIB ((size_t)1024)
@@ -619,6 +626,9 @@ static _Noreturn void be_child(struct worker *self)
 static void fork_child(struct worker *self)
 {
   int status = 0;
+  if (!FORKS) {
+    return;
+  }
   pid_t child = fork();
   if (child == 0) {
     be_child(self);

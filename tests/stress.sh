@@ -23,7 +23,6 @@ case ${TEST_CFLAGS:-} in # the sanitizer does not see who of glibc's allocator h
 *) wrapped= ;;
 esac
 export preload tool wrapped
-export TSAN_OPTIONS=die_after_fork=0 # children start threads
 
 # stress INI SETTINGS ARGUMENT...: one run. The process becomes the program.
 stress() {
