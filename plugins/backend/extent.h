@@ -10,7 +10,8 @@
 
 #include "hakmem/plugin.h"
 
-#define EXTENT_HUGE ((size_t)2 << 20) /* bytes of a transparent huge page; arenas start and grow at multiples of it */
+#define EXTENT_MILLISECOND UINT64_C(1000000) /* in ns, as setup.keep is */
+#define EXTENT_HUGE ((size_t)2 << 20)        /* bytes of a transparent huge page; arenas start and grow at multiples of it */
 
 /* The first counters of a backend that keeps a pool; its table starts with EXTENT_COUNTER_ROWS. */
 enum extent_counter {

@@ -31,7 +31,6 @@
 #define PAUSE ((size_t)16 << 30)
 
 #define AHEAD ((size_t)8 << 20) /* bytes of a block that come at once at most, from small pages */
-#define MILLISECOND UINT64_C(1000000)
 
 enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
 
@@ -380,7 +379,7 @@ static int32_t hugepage_start(const hak_host *host, const hak_value *values, voi
     host->log(host, "mode = thp: transparent huge pages are switched off in the system; using plain pages");
   }
 
-  huge->keep = (uint64_t)values[HUGEPAGE_KEEP].integer * MILLISECOND;
+  huge->keep = (uint64_t)values[HUGEPAGE_KEEP].integer * EXTENT_MILLISECOND;
   const struct extent_setup setup = {
       .arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .lead = LEAD, .advise = advise, .keep = huge->keep};
   struct extent_setup small = setup;

@@ -10,8 +10,6 @@
 
 #include "extent.h"
 
-#define MILLISECOND UINT64_C(1000000)
-
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
 /* The order of the options is that of the values which start gets. */
@@ -42,7 +40,7 @@ static int32_t mmap_start(const hak_host *host, const hak_value *values, void **
   const struct extent_setup setup = {.arena = values[MMAP_ARENA].size,
                                      .unit = HAK_GRANULE,
                                      .advise = false,
-                                     .keep = (uint64_t)values[MMAP_KEEP].integer * MILLISECOND};
+                                     .keep = (uint64_t)values[MMAP_KEEP].integer * EXTENT_MILLISECOND};
   *self = extent_start(host, &setup);
   if (*self == NULL) {
     return HAK_NO_MEMORY;
