@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base.h"
 #include "message.h"
 
 static long result(long value, int saved_errno)
@@ -27,15 +28,29 @@ static long result(long value, int saved_errno)
   return value;
 }
 
+#ifdef HKI_TSAN
+/* The kernel orders what one thread did with pages before it unmapped them and what another does with the same addresses after
+ * it mapped them. ThreadSanitizer knows nothing of system calls that pass libc by. */
+static uint32_t unmapped; /* atomic */
+#define MAPPED() ((void)__atomic_load_n(&unmapped, __ATOMIC_ACQUIRE))
+#define UNMAPPED() ((void)__atomic_fetch_add(&unmapped, 1U, __ATOMIC_RELEASE))
+#else
+#define MAPPED() ((void)0)
+#define UNMAPPED() ((void)0)
+#endif
+
 static long os_mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)
 {
   int saved = errno;
-  return result(syscall(SYS_mmap, addr, length, prot, flags, fd, offset), saved);
+  long address = result(syscall(SYS_mmap, addr, length, prot, flags, fd, offset), saved);
+  MAPPED();
+  return address;
 }
 
 static long os_munmap(void *addr, size_t length)
 {
   int saved = errno;
+  UNMAPPED();
   return result(syscall(SYS_munmap, addr, length), saved);
 }
 

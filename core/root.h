@@ -168,7 +168,7 @@ struct hki_root {
   uint64_t values[HKI_ROWS];
   uint64_t active_bytes; /* capacity of live page blocks */
   uint64_t held_bytes;   /* capacity of freed page blocks in cache and reclaim */
-  struct hki_mailbox mailbox;
+  struct hki_mailbox mailbox; /* last: what is before it is copied as statistics */
 };
 
 extern struct hki_root hakmem_root;

@@ -147,7 +147,10 @@ collect() {
   case $status in
   0 | 1) ;;
   124 | 137) fail "$name: ends" "no end after $seconds s" "an end" ;;
-  *) fail "$name: ends" "status $status, $(head -n 3 "$WORK/complaints" | tr '\n' '|')" "status 0" ;;
+  *)
+    fail "$name: ends" "status $status, $(head -n 3 "$WORK/complaints" | tr '\n' '|')" "status 0"
+    head -n 40 "$WORK/complaints" | sed 's/^/  /'
+    ;;
   esac
   if ! grep -q . "$WORK/collected"; then fail "$name: reports" "no output" "a line per check"; fi
 }
