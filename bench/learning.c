@@ -31,7 +31,8 @@ enum {
   PHASES = 2,    /* of a scenario */
   MEASURED = 8,  /* one block of so many is looked at for resident pages */
   STEP = 65536,  /* bytes by which rising sizes rise */
-  TOUCH_ONE = 0, /* of `stride`: the first page only */
+  TOUCH_ONE = 0, /* of `stride`: the first page only, */
+  FILL = 1,      /* every byte */
   PAGES = 65536  /* of the largest block */
 };
 
@@ -41,7 +42,8 @@ struct phase {
   size_t least, most; /* bytes of a block */
   unsigned live;      /* blocks in the ring; 0: there is no such phase */
   unsigned low;       /* when the ring is full, it is emptied down to this; live - 1: one is replaced */
-  unsigned stride;    /* every so many pages are written, or TOUCH_ONE */
+  unsigned stride;    /* a byte of every so many pages is written; or TOUCH_ONE or FILL */
+  unsigned work;      /* us that the program does something else for, after each block */
   bool rising;        /* each block is larger than the one before, up to the largest; else sizes are drawn */
 };
 
@@ -49,28 +51,29 @@ static const struct scenario {
   const char *name, *about;
   struct phase phase[PHASES];
 } scenarios[] = {
-    {"reuse", "2 MiB, one at a time, every page written", {{2 * MIB, 2 * MIB, 1, 0, 1, false}}},
-    {"queue", "1 to 8 MiB, a queue that swings between 8 and 32 blocks, every page written", {{MIB, 8 * MIB, 32, 8, 1, false}}},
+    {"reuse", "2 MiB, one at a time, every byte written", {{2 * MIB, 2 * MIB, 1, 0, FILL, 0, false}}},
+    {"queue",
+     "1 to 8 MiB, a queue that swings between 8 and 32 blocks, every byte written",
+     {{MIB, 8 * MIB, 32, 8, FILL, 0, false}}},
     {"half",
-     "512 to 1024 KiB, a queue that swings between 16 and 64 blocks, every page written",
-     {{512 * KIB, MIB - 1, 64, 16, 1, false}}},
+     "512 to 1024 KiB, a queue that swings between 16 and 64 blocks, every byte written",
+     {{512 * KIB, MIB - 1, 64, 16, FILL, 0, false}}},
     {"sparse",
-     "4 to 8 MiB, a queue that swings between 8 and 32 blocks, one page written",
-     {{4 * MIB, 8 * MIB - 1, 32, 8, TOUCH_ONE, false}}},
+     "4 to 8 MiB, a queue that swings between 8 and 32 blocks, one page written, 20 us of other work for each",
+     {{4 * MIB, 8 * MIB - 1, 32, 8, TOUCH_ONE, 20, false}}},
     {"stream",
-     "4 to 8 MiB, one at a time, each larger than the one before, every page written",
-     {{4 * MIB, 8 * MIB - 1, 1, 0, 1, true}}},
+     "4 to 8 MiB, one at a time, each larger than the one before, every byte written",
+     {{4 * MIB, 8 * MIB - 1, 1, 0, FILL, 0, true}}},
     {"thin",
-     "4 to 8 MiB, one at a time, each larger than the one before, one page written",
-     {{4 * MIB, 8 * MIB - 1, 1, 0, TOUCH_ONE, true}}},
+     "4 to 8 MiB, one at a time, each larger than the one before, one page written, 20 us of other work for each",
+     {{4 * MIB, 8 * MIB - 1, 1, 0, TOUCH_ONE, 20, true}}},
     {"dense-wide",
-     "16 to 32 MiB, a queue that swings between 2 and 6 blocks, every page written, then one at a time, each larger than the "
-     "one "
-     "before, one page of each 2 MiB written",
-     {{16 * MIB, 32 * MIB - 1, 6, 2, 1, false}, {16 * MIB, 32 * MIB - 1, 1, 0, 512, true}}},
+     "16 to 32 MiB, a queue that swings between 2 and 6 blocks, every byte written, then one at a time, each larger than the "
+     "one before, one page of each 2 MiB written, 20 us of other work for each",
+     {{16 * MIB, 32 * MIB - 1, 6, 2, FILL, 0, false}, {16 * MIB, 32 * MIB - 1, 1, 0, 512, 20, true}}},
     {"reuse-stream",
-     "6 MiB, one at a time, every page written, then stream",
-     {{6 * MIB, 6 * MIB, 1, 0, 1, false}, {4 * MIB, 8 * MIB - 1, 1, 0, 1, true}}},
+     "6 MiB, one at a time, every byte written, then stream",
+     {{6 * MIB, 6 * MIB, 1, 0, FILL, 0, false}, {4 * MIB, 8 * MIB - 1, 1, 0, FILL, 0, true}}},
 };
 
 enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
@@ -143,9 +146,14 @@ static void obtain(struct sums *bins, size_t size, unsigned stride)
   if (block == NULL) {
     die("malloc", strerror(errno));
   }
-  size_t step = stride == TOUCH_ONE ? size : (size_t)stride * PAGE;
-  for (size_t at = 0; at < size; at += step) {
-    ((volatile char *)block)[at] = 1;
+  if (stride == FILL) {
+    memset(block, (int)(unsigned char)blocks, size);
+    __asm__ volatile("" : : "r"(block) : "memory"); /* somebody might read it */
+  } else {
+    size_t step = stride == TOUCH_ONE ? size : (size_t)stride * PAGE;
+    for (size_t at = 0; at < size; at += step) {
+      ((volatile char *)block)[at] = 1;
+    }
   }
   sum->touch_ns += now() - got;
   sum->call_ns += got - began;
@@ -183,6 +191,12 @@ static struct {
   int (*write)(int fd, const char *format);
 } trace = {.fd = -1};
 
+static void do_other_work(uint64_t us)
+{
+  for (uint64_t end = now() + us * 1000; now() < end;) {
+  }
+}
+
 static void run_phase(const struct phase *phase, struct sums *bins, uint64_t count)
 {
   size_t size = phase->most;
@@ -194,6 +208,7 @@ static void run_phase(const struct phase *phase, struct sums *bins, uint64_t cou
     }
     size = next_size(phase, size);
     obtain(bins, size, phase->stride);
+    do_other_work(phase->work);
     if (trace.fd >= 0 && blocks % trace.every == 0 && trace.write(trace.fd, "json") != 0) {
       die("hak_stats_write", strerror(errno));
     }

@@ -36,19 +36,19 @@ SITES = 4  # rows of a size bin
 CONTEST = 1.15  # of the best strategy's score, what the worst one must have at least
 NEAR = 1.05  # of the best strategy's score: settled
 WEIGHTS = {"cpu": 0.4, "faults": 0.3, "memory": 0.3}  # the defaults of the policies
-FLOOR_NS = 400
-SHARE = 4  # see plugins/policy/learn_cost.c
+TIMES = ["cpu", "faults"]
+FLOOR_NS, MEMORY_LEAST = 400, 0.25  # see plugins/policy/learn_cost.c
 
 # Scenario: blocks of each phase; of them for fixed strategies, enough that the first blocks do not matter; strategy to begin with.
 SCENARIOS = {
-    "reuse": ([50000], [2000], "default"),
-    "queue": ([5000], [1500], "default"),
-    "half": ([20000], [4000], "default"),
-    "sparse": ([100000], [3000], "default"),
-    "stream": ([5000], [2000], "default"),
+    "reuse": ([20000], [1000], "default"),
+    "queue": ([5000], [500], "default"),
+    "half": ([20000], [2000], "default"),
+    "sparse": ([30000], [1000], "default"),
+    "stream": ([5000], [500], "default"),
     "thin": ([30000], [1000], "default"),
-    "dense-wide": ([1500, 6000], [300, 2000], "default"),
-    "reuse-stream": ([30000, 4000], [1000, 2000], "plain"),
+    "dense-wide": ([1500, 6000], [150, 2000], "default"),
+    "reuse-stream": ([8000, 4000], [500, 500], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot
@@ -184,10 +184,12 @@ def terms(sums):
 
 
 def cost(term, reference):
-    """1 for what is as the reference; plugins/policy/learn_cost.c says why so."""
-    time = max(reference["cpu"] + reference["faults"], FLOOR_NS)
-    least = {"cpu": time / SHARE, "faults": time / SHARE, "memory": 1 / SHARE}
-    return 1 + sum(WEIGHTS[key] * (term[key] - reference[key]) / max(reference[key], least[key]) for key in WEIGHTS)
+    """1 for what is as the reference; plugins/policy/learn_cost.c says why so. The pass through the memory is in the writes here."""
+    def time(terms):
+        return sum(WEIGHTS[key] * terms[key] for key in TIMES)
+    times = sum(WEIGHTS[key] for key in TIMES)
+    memory = WEIGHTS["memory"] * (term["memory"] - reference["memory"]) / max(reference["memory"], MEMORY_LEAST)
+    return 1 + times * (time(term) - time(reference)) / max(time(reference), FLOOR_NS * times / 2) + memory
 
 
 class Scenario:

@@ -102,11 +102,11 @@ static HKI_COLD void *from_elsewhere(struct hki_thread *thread, struct hki_backe
   return block == NULL && backend != last ? from(thread, last, want) : block;
 }
 
-static void *routed(struct hki_thread *thread, struct hki_want *want)
+/* A block for a request of which row and arm are known. */
+static void *routed(struct hki_thread *thread, struct hki_want *want, bool measured)
 {
-  struct hki_backend *backend = hki_route_choose(want);
+  struct hki_backend *backend = hki_route_backend(want->arm, want->size);
   bool large = want->size > HAK_CLASS_MAX;
-  bool measured = large && hki_epoch_learns() && hki_trial_due(want);
   uint64_t began = measured ? hki_os.now() : 0;
   void *block = from(thread, backend, want);
   if (HKI_UNLIKELY(block == NULL)) {
@@ -155,9 +155,19 @@ HKI_SLOW void *hki_alloc_long(size_t size, size_t align, uint32_t request, const
     }
     if (block == NULL) {
       struct hki_want want = {.size = size, .align = align, .request = request, .site = site};
-      block = routed(thread, &want);
+      hki_route_choose(&want);
+      block = routed(thread, &want, size > HAK_CLASS_MAX && hki_epoch_learns() && hki_trial_due(&want));
     }
   }
+  errno = block != NULL ? saved : ENOMEM;
+  return block;
+}
+
+HKI_SLOW void *hki_alloc_routed(struct hki_thread *thread, struct hki_want *want, bool measured)
+{
+  int saved = errno;
+  hki_slow_event(thread);
+  void *block = want->size <= HKI_SIZE_MAX - want->align ? routed(thread, want, measured) : NULL;
   errno = block != NULL ? saved : ENOMEM;
   return block;
 }

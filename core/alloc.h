@@ -9,12 +9,16 @@
 #include "byte.h"
 #include "front.h"
 #include "thread.h"
+#include "want.h"
 
 /* A block, from wherever the size, the alignment (a power of two >= 16) and the thread's state say. NULL: errno is ENOMEM. */
 void *hki_alloc_slow(size_t size, size_t align, uint32_t request, const void *site);
 
 /* The same past the block that the thread freed last. */
 void *hki_alloc_long(size_t size, size_t align, uint32_t request, const void *site);
+
+/* The same for a large request that has been routed already; `measured`: it begins a trial. [own record] */
+void *hki_alloc_routed(struct hki_thread *thread, struct hki_want *want, bool measured);
 
 /* hot: malloc where a byte backend serves the size; apart, so that a magazine hit needs no stack frame. */
 void *hki_alloc_direct(size_t size, struct hki_thread *thread);

@@ -104,16 +104,22 @@ HKI_INLINE void *hand_out(struct hki_thread *thread, struct hki_span *span, cons
 void *hki_page_again(size_t size, size_t align, uint32_t request, const void *site)
 {
   struct hki_thread *thread = hki_self;
-  if (HKI_UNLIKELY(hki_epoch_learns()) || HKI_UNLIKELY(HKI_LOAD(&thread->direct_end) != HKI_LOAD(&hki_route.direct_end)) ||
+  if (HKI_UNLIKELY(HKI_LOAD(&thread->direct_end) != HKI_LOAD(&hki_route.direct_end)) ||
       HKI_UNLIKELY(HKI_LOAD(&thread->front_end) != HKI_LOAD(&hki_route.front_end))) {
     return hki_alloc_long(size, align, request, site);
   }
   struct hki_want want = {
       .size = size, .align = align, .site = site, .request = request, .row = hki_route_row(size), .hit = true};
-  want.arm = HKI_LOAD(&hakmem_root.champion[want.row]);
-  struct hki_span *span = hki_range_again(thread, &want);
-  if (HKI_UNLIKELY(span == NULL)) {
-    return hki_alloc_long(size, align, request, site);
+  bool learns = hki_epoch_learns(), measured = false;
+  if (HKI_UNLIKELY(learns)) {
+    hki_route_choose(&want);
+    measured = hki_trial_due(&want);
+  } else {
+    want.arm = HKI_LOAD(&hakmem_root.champion[want.row]);
+  }
+  struct hki_span *span = HKI_UNLIKELY(measured) ? NULL : hki_range_again(thread, &want);
+  if (HKI_UNLIKELY(span == NULL)) { /* the draw holds, where there was one */
+    return learns ? hki_alloc_routed(thread, &want, measured) : hki_alloc_long(size, align, request, site);
   }
   void *block = hand_out(thread, span, &want);
   hki_epoch_count(&want);
@@ -132,7 +138,6 @@ HKI_SLOW void *hki_page_alloc(struct hki_thread *thread, struct hki_backend *bac
   }
   want->untouched = (span->range.flags & HAK_ZEROED) != 0 && !(want->request & HKI_ZEROED);
   span->range.arm = (uint8_t)want->arm;
-  span->range.stamp = 0;
   span->trial = 0;
   return hand_out(thread, span, want);
 }
@@ -167,6 +172,7 @@ HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry en
   if (HKI_UNLIKELY(span->trial != 0)) {
     struct hki_trial_end end;
     hki_trial_stop(&end, span->trial, block, span->range.capacity, thread);
+    span->trial = 0; /* the block may be handed out again at once */
     hki_range_retire(thread, span);
     hki_trial_finish(&end, thread);
   } else {

@@ -215,11 +215,6 @@ void hki_range_leave(struct hki_thread *thread)
   move_on(thread, thread);
 }
 
-static bool rests(const hak_range *range)
-{
-  return range->requested > HAK_CLASS_MAX && !hki_epoch_learns();
-}
-
 void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
 {
   hak_range *range = &span->range;
@@ -229,7 +224,7 @@ void hki_range_retire(struct hki_thread *thread, struct hki_span *span)
     range->next = NULL;
     let_go(thread, range);
     errno = saved;
-  } else if (HKI_UNLIKELY(!rests(range))) {
+  } else if (HKI_UNLIKELY(range->requested <= HAK_CLASS_MAX)) {
     shelve(thread, range);
   } else {
     struct hki_span *before = __atomic_exchange_n(&thread->last, span, __ATOMIC_ACQ_REL);
@@ -275,7 +270,10 @@ HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct
   if (cache.inside == NULL) {
     return NULL;
   }
-  move_on(thread, thread);
+  struct hki_span *span = HKI_LOAD(&thread->last) != NULL ? hki_range_again(thread, want) : NULL;
+  if (span != NULL) {
+    return span;
+  }
   const hak_need need = {.size = want->size,
                          .align = want->align < HAK_GRANULE ? HAK_GRANULE : want->align,
                          .site = want->site,
@@ -295,6 +293,7 @@ HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct
   if (range->backend != need.backend || range->capacity < need.size || (uintptr_t)range->base % need.align != 0) {
     hki_die("plugin %s returned a range that does not suit the request", cache.inside->inside);
   }
+  range->stamp = 0;
   return hki_span_of(range);
 }
 

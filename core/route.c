@@ -37,7 +37,7 @@ static bool challenges(uint32_t row, uint32_t share)
   return draw(row, share) && HKI_LOAD(most) > 0 && hki_trial_turn() && __atomic_fetch_sub(most, 1, __ATOMIC_RELAXED) > 0;
 }
 
-HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
+HKI_SLOW void hki_route_choose(struct hki_want *want)
 {
   uint32_t row = hki_route_row(want->size);
   want->is_challenger = false;
@@ -48,7 +48,6 @@ HKI_SLOW struct hki_backend *hki_route_choose(struct hki_want *want)
   }
   want->row = row;
   want->arm = HKI_LOAD(want->is_challenger ? &hakmem_root.challenger[row] : &hakmem_root.champion[row]);
-  return hki_route_backend(want->arm, want->size);
 }
 
 bool hki_route_in_force(uint32_t arm, size_t size, const void *site)

@@ -57,8 +57,8 @@ HKI_INLINE struct hki_backend *hki_route_backend(uint32_t arm, size_t size)
 /* The first arm that does the same as `arm` with all sizes of a bin. [any] */
 uint32_t hki_route_alike(uint32_t bin, uint32_t arm);
 
-/* Chooses row, arm and backend for a request. [any] */
-struct hki_backend *hki_route_choose(struct hki_want *want);
+/* Chooses row and arm for a request. [any] */
+void hki_route_choose(struct hki_want *want);
 
 /* Whether a request of that size from that site may draw the arm now. [any] */
 bool hki_route_in_force(uint32_t arm, size_t size, const void *site);

@@ -25,10 +25,11 @@ enum {
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   INCOME = 100,        /* of the time, one part in so many may go into measuring */
   CONTESTED = 200,     /* the same for champions while they have a challenger, */
-  URGENT = 4,          /* and while they have none, one block in so many, as long as there is credit */
+  URGENT = 4,          /* as long as there is credit, one block in so many while they have none, */
+  WATCHED = 8,         /* and one in so many while they have one */
   TOUCHES = 16,        /* pages touched to learn what a fault costs, */
-  HUGE_TOUCHES = 2,    /* and huge ones, */
-  ROUNDS = 4           /* so many times */
+  HUGE_TOUCHES = 1,    /* and huge ones, */
+  ROUNDS = 3           /* so many times */
 };
 #define HUGE ((size_t)2 << 20)
 #define CREDIT_MOST INT64_C(20000000) /* ns that can be saved */
@@ -88,11 +89,14 @@ static uint64_t resident(const void *block, size_t size)
   size_t shift = (size_t)(((uint64_t)first * UINT64_C(0x9e3779b97f4a7c15)) >> 40) % (step - WINDOW + 1);
   uint64_t found = 0, looked = 0;
   for (uintptr_t at = first + shift; at < end; at += step) {
-    unsigned char there[WINDOW];
+    union {
+      unsigned char page[WINDOW];
+      uint64_t word[WINDOW / 8];
+    } there = {.page = {0}};
     size_t count = end - at < WINDOW ? end - at : WINDOW;
-    bool known = !hak_os_failed(hki_os.mincore((void *)(at * page), count * page, there));
-    for (size_t i = 0; known && i < count; i++) {
-      found += there[i] & 1U;
+    bool known = !hak_os_failed(hki_os.mincore((void *)(at * page), count * page, there.page));
+    for (size_t i = 0; known && i < (count + 7) / 8; i++) { /* the product adds up the lowest bits of the eight */
+      found += (there.word[i] & UINT64_C(0x0101010101010101)) * UINT64_C(0x0101010101010101) >> 56;
     }
     looked += count;
   }
@@ -198,8 +202,8 @@ static uint64_t draw_below(uint64_t limit)
 
 /*
  * Sets the stride so that measuring takes its share of the time. A challenger's blocks are few, and all of them are measured while
- * there is credit. So are many of a champion that has no challenger: the policy knows too little of it to let one try. Strides
- * vary, lest they fall into step with the program. Under the lock.
+ * there is credit. So are many of a champion: the policy must know it before it lets another one try, and see soon when the
+ * program changes what it does. Strides vary, lest they fall into step with the program. Under the lock.
  */
 static void pace(const struct hki_want *want, uint64_t now)
 {
@@ -214,8 +218,8 @@ static void pace(const struct hki_want *want, uint64_t now)
   if (rate[kind].last != 0) {
     uint64_t per_block = (now - rate[kind].last) / stride + 1;
     uint64_t blocks = cost_ns * (contested && kind == 0 ? CONTESTED : INCOME) / per_block + 1;
-    if (credit_ns > 0 && (kind == 1 || !contested)) {
-      uint64_t urgent = kind == 1 ? 1 : URGENT;
+    if (credit_ns > 0) {
+      uint64_t urgent = kind == 1 ? 1 : contested ? WATCHED : URGENT;
       blocks = blocks < urgent ? blocks : urgent;
     }
     /* In one step it grows so much at most: a pause of the program says little about the blocks after it. */

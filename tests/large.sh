@@ -57,6 +57,22 @@ if [ "$hits" -ge 990 ] && [ "$hits" -lt 1000 ]; then ok "what needs no cache are
   fail "what needs no cache are hits" "$hits" "one for each of 1000 requests but the first few"
 fi
 
+# While a policy learns, too; and what is looked at for a trial is looked at once, however often the block comes back.
+if command -v strace >/dev/null; then
+  report=$(strace -c -e trace=mincore -o "$WORK/calls" -E LD_PRELOAD="$LIB" -E HAKMEM_CONF="$TOP_SRCDIR/etc/learn.ini" \
+    -E HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on;stats.exit=text" "$WORK/scenario" vm -t first -n 500 2>&1)
+  hits=$(value cache.bigcache.hits) trials=$(value policy.elo.trials)
+  calls=$(awk '$NF == "mincore" { print $4 }' "$WORK/calls")
+  if [ "$hits" -ge 4900 ]; then ok "hits while a policy learns"; else
+    fail "hits while a policy learns" "$hits" "nearly 5000"
+  fi
+  if [ "$trials" -ge 10 ] && [ "$calls" -le $((16 * trials)) ]; then ok "mincore is for trials"; else
+    fail "mincore is for trials" "$calls calls, $trials trials" "10 trials or more, at most 16 calls for each"
+  fi
+else
+  skip "system calls of a policy that learns" "strace is not installed"
+fi
+
 # A calloc of memory that was used before reads as zero, and gets no pages for it but those that are there.
 cat >"$WORK/zero.c" <<'C'
 #include "probe.h"

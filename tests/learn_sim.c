@@ -265,7 +265,7 @@ void one_block(struct sim *sim)
   sim->best += best;
   sim->over += tried ? mean_cost(sim, arm) / champion - 1 : 0;
   *block = (struct block){.live = true, .measured = measured, .tried = tried};
-  block->trial = (hak_trial){.row = row, .arm = arm, .bytes = 2097152, .used_bytes = 2097152};
+  block->trial = (hak_trial){.row = row, .arm = arm, .bytes = 2097152};
   if (!sim->clock_stands) {
     block->trial.cpu_ns = (uint64_t)(cost * 6000) + 1;
     block->trial.fault_ns = (uint64_t)(cost * 4000);

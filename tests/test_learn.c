@@ -514,26 +514,47 @@ static double price(struct learn *learn, uint64_t cpu, uint64_t faults, uint64_t
 START_TEST(costs_are_weighted_ratios)
 {
   struct learn *learn = pricing(new_sim((uint32_t)_i, 1), 1000, 1000, 1);
-  ck_assert_double_eq_tol(price(learn, 1000, 1000, 1048576, 0), 1, 1e-9);
-  ck_assert_double_eq_tol(price(learn, 2000, 1000, 1048576, 0), 1.4, 1e-9);
-  ck_assert_double_eq_tol(price(learn, 1000, 2000, 1048576, 0), 1.3, 1e-9);
-  ck_assert_double_eq_tol(price(learn, 1000, 1000, 1048576, 1048576), 1.3, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 1000, 1000, 0, 1048576), 1, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 2000, 1000, 0, 1048576), 1.4, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 1000, 2000, 0, 1048576), 1.3, 1e-9);
+  ck_assert_double_eq_tol(price(learn, 2000, 2000, 0, 2097152), 2, 1e-9);
+  learn = pricing(new_sim((uint32_t)_i, 1), 1000, 3000, 1);
+  ck_assert_double_eq_tol(price(learn, 2000, 6000, 0, 1048576), 1.7, 1e-9); /* in whatever proportion the times are */
 }
 END_TEST
 
 START_TEST(small_terms_do_not_matter)
 {
   struct learn *learn = pricing(new_sim((uint32_t)_i, 1), 20000, 0, 1);
-  ck_assert_double_le(price(learn, 20000, 500, 1048576, 0), 1.05); /* one fault where there was none */
-  ck_assert_double_ge(price(learn, 20000, 128000, 1048576, 0), 5); /* 512 faults */
+  ck_assert_double_le(price(learn, 20000, 500, 0, 1048576), 1.05); /* one fault where there was none */
+  ck_assert_double_ge(price(learn, 20000, 128000, 0, 1048576), 4); /* 512 faults */
   learn = pricing(new_sim((uint32_t)_i, 1), 1000, 100000, 1);
-  ck_assert_double_le(price(learn, 2000, 100000, 1048576, 0), 1.05); /* twice the time in malloc, a hundredth of the whole */
-  ck_assert_double_le(price(learn, 2000, 80000, 1048576, 0), 1);     /* which faults make good */
+  ck_assert_double_le(price(learn, 2000, 100000, 0, 1048576), 1.05); /* twice the time in malloc, a hundredth of the whole */
+  ck_assert_double_le(price(learn, 2000, 80000, 0, 1048576), 1);     /* which faults make good */
   learn = pricing(new_sim((uint32_t)_i, 1), 40, 0, 1);
-  ck_assert_double_le(price(learn, 80, 0, 1048576, 0), 1.2); /* what the clock cannot tell from nothing */
+  ck_assert_double_le(price(learn, 80, 0, 0, 1048576), 1.2); /* what the clock cannot tell from nothing */
   learn = pricing(new_sim((uint32_t)_i, 1), 1000, 1000, 0.004);
-  ck_assert_double_le(price(learn, 1000, 1000, 8192, 0), 1.02); /* a block that is hardly touched */
-  ck_assert_double_ge(price(learn, 1000, 1000, 1048576, 0), 2); /* all of it resident because of huge pages */
+  ck_assert_double_le(price(learn, 1000, 872, 8192, 0), 1.02);  /* a block that is hardly touched */
+  ck_assert_double_ge(price(learn, 1000, 1000, 0, 1048576), 2); /* all of it resident because of huge pages */
+}
+END_TEST
+
+/* A block that is used takes the program some time, whoever allocates it. */
+START_TEST(use_takes_time)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_MEMORY].number = 0.3;
+  start(sim);
+  struct learn *learn = sim->self;
+  const hak_trial trial = {.bytes = 1048576, .cpu_ns = 500, .used_bytes = 1048576};
+  double cost;
+  for (int i = 0; i < 16; i++) {
+    ck_assert(!learn_cost(learn, 0, &trial, true, &cost));
+  }
+  ck_assert_double_eq_tol(price(learn, 500, 0, 1048576, 0), 1, 1e-9);
+  ck_assert_double_le(price(learn, 1000, 0, 1048576, 0), 1.05);
+  ck_assert_double_ge(price(learn, 500, 179000, 1048576, 0), 5); /* 256 faults */
+  ck_assert_double_le(price(learn, 500, 179000, 1048576, 0), 20);
 }
 END_TEST
 
@@ -624,10 +645,10 @@ START_TEST(other_states_are_refused)
   sim->arms = ARMS - 1;
   start(sim);
   ck_assert_uint_eq(lines, 1);
-  file[strlen("hakmem-learn ")] = '2';
+  file[strlen("hakmem-learn ")] = '1';
   again(_i, LEARN_BIN);
   ck_assert_uint_eq(lines, 1);
-  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 1; learning begins anew");
+  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 2; learning begins anew");
 }
 END_TEST
 
@@ -705,6 +726,7 @@ int main(int argc, char **argv)
                                 senseless_samples,
                                 costs_are_weighted_ratios,
                                 small_terms_do_not_matter,
+                                use_takes_time,
                                 restart_is_settled,
                                 state_is_written_now_and_then,
                                 other_states_are_refused,

@@ -154,8 +154,8 @@ static bool read_head(struct reader *reader, struct learned *learned, uint64_t *
   static const char *const scopes[] = {"global", "bin", "site"};
   static const uint64_t scope_rows[] = {HAK_ROWS - LEARNED_FIRST, HAK_SITES, 1};
   next_line(reader);
-  if (!words(reader, "hakmem-learn 1") || !done(reader)) {
-    return wrong(reader, "hakmem-learn 1, a state file of this version");
+  if (!words(reader, "hakmem-learn 2") || !done(reader)) {
+    return wrong(reader, "hakmem-learn 2, a state file of this version");
   }
   next_line(reader);
   if (!words(reader, "policy ") || *reader->at == '\0' || strlen(reader->at) >= sizeof learned->policy || !reader->whole) {

@@ -322,31 +322,39 @@ static const char *read_options(struct learn *learn, const hak_value *values)
   return NULL;
 }
 
-/* Whether two arms do the same with all sizes of a contest. */
-static bool alike(const struct learn *learn, uint32_t contest, uint32_t a, uint32_t b)
+/* Whether two arms do the same with all sizes of a contest. `same` has the first arm that does what an arm does, for each bin. */
+static bool alike(const struct learn *learn, uint8_t (*same)[LEARN_ARMS], uint32_t contest, uint32_t a, uint32_t b)
 {
   uint32_t first = learn_first_row(learn->scope, contest), end = first + learn_row_count(learn->scope);
-  bool same = true;
-  for (uint32_t row = first; row < end && same; row++) {
-    uint32_t bin = LEARN_FIRST_BIN + row / HAK_SITES;
-    same = learn->host->arm_alike(learn->host, bin, a) == learn->host->arm_alike(learn->host, bin, b);
+  for (uint32_t bin = first / HAK_SITES; bin * HAK_SITES < end; bin++) {
+    if (same[bin][a] != same[bin][b]) {
+      return false;
+    }
   }
-  return same;
+  return true;
 }
 
 /* Of arms that do the same the baseline plays, or the first. */
-static void find_spare(struct learn *learn, uint32_t contest)
+static void find_spare(struct learn *learn)
 {
-  bool *spare = &learn->spare[contest * learn->arm_count];
-  uint32_t play = 0;
-  for (uint32_t i = 0; i < learn->arm_count; i++) {
-    for (uint32_t j = 0; j < learn->arm_count && !spare[i] && i != learn->baseline; j++) {
-      bool before = learn->enabled[j] && (j < i || j == learn->baseline);
-      spare[i] = before && j != i && alike(learn, contest, i, j);
+  uint8_t same[LEARN_BINS][LEARN_ARMS];
+  for (uint32_t bin = 0; bin < LEARN_BINS; bin++) {
+    for (uint32_t arm = 0; arm < learn->arm_count; arm++) {
+      same[bin][arm] = (uint8_t)learn->host->arm_alike(learn->host, LEARN_FIRST_BIN + bin, arm);
     }
-    play += learn->enabled[i] && !spare[i];
   }
-  learn->contested |= play > 1;
+  for (uint32_t contest = 0; contest < learn->contest_count; contest++) {
+    bool *spare = &learn->spare[contest * learn->arm_count];
+    uint32_t play = 0;
+    for (uint32_t i = 0; i < learn->arm_count; i++) {
+      for (uint32_t j = 0; j < learn->arm_count && !spare[i] && i != learn->baseline; j++) {
+        bool before = learn->enabled[j] && (j < i || j == learn->baseline);
+        spare[i] = before && j != i && alike(learn, same, contest, i, j);
+      }
+      play += learn->enabled[i] && !spare[i];
+    }
+    learn->contested |= play > 1;
+  }
 }
 
 static bool make_tables(struct learn *learn)
@@ -364,9 +372,7 @@ static bool make_tables(struct learn *learn)
   for (uint32_t i = 0; i < learn->contest_count; i++) {
     learn->contest[i].arm = &arms[i * learn->arm_count];
   }
-  for (uint32_t i = 0; i < learn->contest_count; i++) {
-    find_spare(learn, i);
-  }
+  find_spare(learn);
   learn_reset(learn);
   if (learn->path != NULL) {
     learn->text_size = learn_state_size(learn);

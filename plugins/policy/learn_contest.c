@@ -367,6 +367,15 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
   return interrupted || contest->blocks - contest->turn_blocks > PATIENCE ? LEARN_OVER : LEARN_OPEN;
 }
 
+/* Whether the champion's last few costs are far from what they were. `moved` is by how much, in logarithms. */
+static bool moves(const struct learn_contest *contest, double *moved)
+{
+  double n = contest->window_count, error;
+  *moved = n > 0 ? contest->window / n - contest->level.mean : 0;
+  error = n > 0 ? sqrt(learn_variance(&contest->level) * (1 / n + 1 / contest->level.n)) : 0;
+  return n >= FEW && contest->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
+}
+
 static void end_turn(struct learn *learn, struct learn_contest *contest, enum learn_result result)
 {
   uint32_t index = contest->challenger;
@@ -396,9 +405,13 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     learn->rules->ended(learn, contest, arm, result);
   }
   if (result == LEARN_WIN) {
-    bool lost = arm->lost;
+    double moved;
+    bool lost = arm->lost, moving = moves(contest, &moved);
     promote(learn, contest, index, &arm->match, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
-    if (lost) {
+    if (moving) { /* the program had begun to do something else: all is to be found out anew, in a new unit */
+      contest->phase = true;
+      contest->jump = moved;
+    } else if (lost) {
       forget(learn, contest);
     }
   }

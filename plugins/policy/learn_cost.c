@@ -2,17 +2,20 @@
 /*
  * learn_cost.c - turns a trial into one number. Owns learn->row and learn->release; no locks, see learn.h.
  *
- * A trial has three terms: time in malloc, free and the release of its pages; time in page faults; memory, that is bytes
- * resident while the block lives and after its free, for each byte requested. The cost is
+ * A trial has three terms: time in malloc, free and the release of its pages; time in page faults and one pass through the pages
+ * that are used; memory, that is bytes resident while the block lives and after its free, for each byte requested. The cost is
  *
- *     1 + sum of weight * (term - reference) / scale
+ *     1 + T * (time - reference) / reference + M * (memory - reference) / scale
  *
- * where the reference is the mean of the baseline in the same size bin, so that the baseline costs 1. The scale is the reference,
- * which makes the sum that of the weighted ratios, unless the reference is too small to matter: then twice of nearly nothing
- * would outweigh half of something. So the scale of each time is at least a quarter of both times together, and no
- * nanosecond counts more than four times as much as another beyond what the weights say. The times together count as at
- * least FLOOR_NS: below, the clock's own noise would decide. The scale of memory is at least a quarter of the bytes
- * requested: what a block holds that is hardly touched does not matter, unless an arm makes it much more.
+ * where the reference is the mean of the baseline in the same size bin, so that the baseline costs 1. `time` is the sum of both
+ * times, each with its weight; T is the sum of these weights and M that of memory, all three together 1. So a nanosecond counts
+ * the same, but for its weight, wherever it is spent: a backend that touches pages in malloc moves time from one term to the other.
+ *
+ * The pass, PASS bytes in a nanosecond, is what a program spends at least on what it uses. Without it, an allocator that costs
+ * next to nothing would have another one look hundreds of times dearer that no program could tell from it. For the same reason
+ * the times together count as at least FLOOR_NS, below which the clock's own noise would decide, and the scale of memory is the
+ * reference, but at least a quarter of the bytes requested: what a block holds that is hardly touched does not matter, unless an
+ * arm makes it much more.
  *
  * References are calibrated once, by the first trials of the baseline in that bin, or of another champion when these come
  * first, and then stay until the program changes what it does: a unit that moved would look like a better arm. The dearest of
@@ -30,11 +33,12 @@ enum {
   CALIBRATE = 16,      /* trials */
   FLOOR_NS = 400,      /* see above */
   RELEASE_FREES = 256, /* freed blocks after which the older half of what was released counts half */
-  RELEASE_KEEP = 4,    /* as so many counts what was released before a match or a phase */
-  SHARE = 4            /* a scale is at least this part of what its term belongs to */
+  RELEASE_KEEP = 4     /* as so many counts what was released before a match or a phase */
 };
 
-#define COST_MIN 0.001 /* a cost is positive: logarithms of it are taken, and other costs divided by it */
+#define PASS 64.0         /* see above */
+#define MEMORY_LEAST 0.25 /* see above */
+#define COST_MIN 0.001    /* a cost is positive: logarithms of it are taken, and other costs divided by it */
 
 /*
  * Kinds of site share a reference unless each has a contest of its own: a kind that a few trials have calibrated, all of blocks that
@@ -84,12 +88,14 @@ static double at_least(double value, double least)
 void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TERMS])
 {
   struct learn_row *price = &learn->row[place(learn, row)];
-  double time = at_least(ref[LEARN_TERM_CPU] + ref[LEARN_TERM_FAULTS], FLOOR_NS);
-  const double least[LEARN_TERMS] = {time / SHARE, time / SHARE, 1.0 / SHARE};
-  for (uint32_t i = 0; i < LEARN_TERMS; i++) {
-    price->ref[i] = ref[i];
-    price->price[i] = learn->weight[i] / at_least(ref[i], least[i]);
-  }
+  const double *weight = learn->weight;
+  double times = weight[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS];
+  double time = weight[LEARN_TERM_CPU] * ref[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS] * ref[LEARN_TERM_FAULTS];
+  double unit = times > 0 ? times / at_least(time, FLOOR_NS * times / 2) : 0;
+  memcpy(price->ref, ref, sizeof price->ref);
+  price->price[LEARN_TERM_CPU] = weight[LEARN_TERM_CPU] * unit;
+  price->price[LEARN_TERM_FAULTS] = weight[LEARN_TERM_FAULTS] * unit;
+  price->price[LEARN_TERM_MEMORY] = weight[LEARN_TERM_MEMORY] / at_least(ref[LEARN_TERM_MEMORY], MEMORY_LEAST);
   price->priced = true;
 }
 
@@ -120,7 +126,7 @@ bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool 
 {
   const struct learn_release *release = &learn->release[place(learn, row) * learn->arm_count + trial->arm];
   double each = release->frees > 0 ? release->ns / release->frees : 0;
-  const double term[LEARN_TERMS] = {(double)trial->cpu_ns + each, (double)trial->fault_ns,
+  const double term[LEARN_TERMS] = {(double)trial->cpu_ns + each, (double)trial->fault_ns + (double)trial->used_bytes / PASS,
                                     ((double)trial->used_bytes + (double)trial->held_bytes) / (double)trial->bytes};
   const struct learn_row *price = &learn->row[place(learn, row)];
   if (!price->priced) {

@@ -4,7 +4,7 @@
  *
  * The text has one line for each thing, words and numbers with one space between, and a fixed order:
  *
- *     hakmem-learn 1                       the format and its version
+ *     hakmem-learn 2                       the format and its version
  *     policy elo
  *     scope bin
  *     arms 3 baseline 0                    arms have numbers from 0 on, in the order of the next lines
@@ -30,7 +30,7 @@
 #include <math.h>
 #include <string.h>
 
-#define STATE_VERSION "hakmem-learn 1\n"
+#define STATE_VERSION "hakmem-learn 2\n"
 #define COUNT_MAX UINT64_C(1000000000000000000)
 #define TERM_MAX UINT64_C(1000000000000) /* nanoseconds, or thousandths */
 
@@ -310,7 +310,7 @@ const char *learn_state_read(struct learn *learn, const char *text, size_t size)
   struct reader reader = {text, text + size};
   uint64_t least = LEARN_FIRST_BIN * HAK_SITES;
   if (!words(&reader, STATE_VERSION)) {
-    return "state_file: found another format or version, expected hakmem-learn 1; learning begins anew";
+    return "state_file: found another format or version, expected hakmem-learn 2; learning begins anew";
   }
   if (!words(&reader, "policy ") || !words(&reader, learn->rules->policy) || !words(&reader, "\nscope ") ||
       !words(&reader, learn_scopes[learn->scope]) || !words(&reader, "\n")) {
