@@ -70,6 +70,7 @@ checked() {
 in_force() { "$tool" check "$WORK/advice.ini" 2>/dev/null | sed -n "/^\[$1\]/,/^\$/s/^$2 = \(.*\) ;.*/\1/p"; }
 # start INI [BLOCKS]: a process that has done its work and waits, in $pid.
 start() {
+  : >"$WORK/ready" # the process empties it, too, but only once it runs
   "$tool" run -c "$1" -- "$WORK/work" "${2:-800}" wait >"$WORK/ready" 2>"$WORK/complaints" &
   pid=$!
   for ((i = 0; i < 600; i++)); do
@@ -177,7 +178,7 @@ like "more changes than a route has room for: backends" "$(in_force strategy.lea
 
 contest 80 0 20 | { cat; echo "stand 0 cost 0 spread 0 weight 0 trials 20 games 0 wins 0 losses 0 draws 0 rating 1500000 out 0"; } | state idle
 refuses "no games" 1 "hakmem: $WORK/idle: nothing was learned: 20 measured blocks, no games" -c "$WORK/many.ini" "$WORK/idle"
-sed '1s/1/2/' "$WORK/by-size" >"$WORK/version"
+sed "1s/2/3/" "$WORK/by-size" >"$WORK/version"
 refuses "another version" 1 "hakmem: $WORK/version:1: found \"hakmem-learn 3\", expected hakmem-learn 2, .*" "$WORK/version"
 refuses "another text" 1 "hakmem: $WORK/many.ini:1: found \"\[strategy.uncached\]\", expected hakmem-learn 2, .*" "$WORK/many.ini"
 refuses "other strategies" 1 "hakmem: $WORK/by-size: found the strategy uncached, expected those of the configuration; .*" "$WORK/by-size"
