@@ -78,6 +78,13 @@ else
   skip "system calls" "strace is not installed"
 fi
 
+# ---- latency -------------------------------------------------------------------------------------------------------------------
+
+(cd "$WORK" && python3 "$bench/latency.py" --runs 1 --mib 32 --output "$WORK/out") >"$WORK/printed" 2>"$WORK/complaints"
+is "latency: status" $? 0
+is "a table for each size" "$(grep -c '^## Blocks of ' "$WORK/out/latency.md")" 3
+is "hakmem is in each" "$(grep -cE '^\| hakmem default \| [0-9]' "$WORK/out/latency.md")" 3
+
 # ---- runs that hakmem did not serve --------------------------------------------------------------------------------------------
 
 # refused NAME MESSAGE [COMPILER ARGUMENT...]: a library in place of libhakmem.
