@@ -364,8 +364,8 @@ typedef struct hak_backend_ops {
   hak_block (*alloc)(void *self, void **slot, size_t size, size_t align);
 
   /*
-   * [any] Optional. The same, with HAK_ZEROED promised: for backends that can do better than the core's memset after alloc.
-   * HAK_NO_BLOCK is taken as a refusal, and alloc is tried.
+   * [any] Optional, of byte backends. The same, with HAK_ZEROED promised: for those that can do better than the core's memset after
+   * alloc. HAK_NO_BLOCK is taken as a refusal, and alloc is tried. Page backends say HAK_ZEROED of what alloc returns.
    */
   hak_block (*alloc_zeroed)(void *self, void **slot, size_t size, size_t align);
 
