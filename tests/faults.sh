@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # faults.sh - surroundings in which allocators break, brought about for real, in each shipped configuration and with each policy
-# that learns: filters for system calls, no more mappings, no descriptors, no /proc, locked pages, trapping exceptions, purges
+# that learns: filters for system calls, no more mappings or memory, no descriptors, no /proc, locked pages, trapping exceptions, purges
 # beside requests, a child beside its parent, no huge pages, threads of unequal priority. What each of them does is in faults/faults.c;
 # doc/reliability.md says which ways to break are looked at elsewhere.
 . "$(dirname "$0")/lib.sh"
@@ -30,7 +30,7 @@ under_with() {
     exec "$WORK/filtered" "${fault#filter-}" "$@" ;;
   trap) LIB=$lib:$WORK/trap.so under "$@" ;;
   closed) under "$@" 9>&1 <&- >&- 2>&- ;;
-  no-proc) PROC_LIB=$lib exec unshare -m bash -c 'mount -t tmpfs -o ro none /proc && under "$@"' - "$@" ;;
+  no-proc) exec unshare -m bash -c 'mount -t tmpfs -o ro none /proc && mount -t tmpfs -o ro none /sys && under "$@"' - "$@" ;;
   esac
 }
 export -f under under_with
@@ -51,11 +51,12 @@ for configuration in "${configurations[@]}"; do
   done
   fault_at_start "process_madvise and mincore kill" filter-kill "core.syscalls=basic" plain
   fault "no more mappings" "" mappings
+  fault "no more memory" "" memory
   fault_at_start "no descriptors" closed "" descriptors 9
   if [ -n "$proc" ]; then
-    fault_at_start "nothing in /proc" no-proc "" plain
+    fault_at_start "nothing in /proc and /sys" no-proc "" plain
   else
-    skip "$name: nothing in /proc" "needs root and mount namespaces"
+    skip "$name: nothing in /proc and /sys" "needs root and mount namespaces"
   fi
   fault "locked pages" "" locked
   fault "trapping exceptions" "" trapping

@@ -29,7 +29,7 @@ loads='[core]\nplugin_path = '$WORK/theirs'\n[strategy.default]\nroute = malloc,
 # run [VARIABLE=VALUE...]: the program, by the other user. What it wrote is in $written, what was said in $WORK/err.
 run() {
   rm -f "$WORK"/out/*
-  output=$(env "$@" setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/secure" 2>"$WORK/err")
+  output=$(timeout 20 env "$@" setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/secure" 2>"$WORK/err")
   status=$?
   written=$(ls "$WORK/out" | tr '\n' ' ')
 }
