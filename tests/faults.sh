@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # faults.sh - surroundings in which allocators break, brought about for real, in each shipped configuration and with each policy
-# that learns: filters for system calls, no more mappings or memory, no descriptors, no /proc, locked pages, trapping exceptions, purges
-# beside requests, a child beside its parent, no huge pages, threads of unequal priority. What each of them does is in faults/faults.c;
-# doc/reliability.md says which ways to break are looked at elsewhere.
+# that learns: filters for system calls, no more mappings or memory, no descriptors, nothing in /proc and /sys, locked pages,
+# exceptions that trap, purges beside requests, a child beside its parent, no huge pages, threads of unequal priority. What each
+# of them does is in faults/faults.c; doc/reliability.md says which ways to break are looked at elsewhere.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 ulimit -c 0

@@ -20,7 +20,8 @@ cp "$PLUGINS"/*.so "$WORK/plugins"
 make -s -C "$TOP_BUILDDIR" PLACE="$WORK" sysconfdir="$WORK/etc" plugindir="$WORK/plugins" placed-core >"$WORK/log" 2>&1
 is "the library is built" "$?, $(grep error: "$WORK/log" | head -n 3)" "0, "
 build secure "$TESTS/secure.c" -Wl,--no-as-needed "$WORK/libhakmem.so.0" -Wl,-rpath,"$WORK"
-build theirs/sound.so "$TESTS/plugins/broken.c" -shared -fPIC -fvisibility=hidden '-DNAME="sound"' '-DLOADED="their file is loaded"'
+build theirs/sound.so "$TESTS/plugins/broken.c" -shared -fPIC -fvisibility=hidden '-DNAME="sound"' \
+  '-DLOADED="their file is loaded"'
 ini=$WORK/etc/hakmem.ini
 reports='[stats]\nexit = text\nfile = '$WORK/out/report'\n'
 learns='[core]\npolicy = elo\nepoch = 1\n[policy.elo]\nstate_file = '$WORK/out/state'\n'
@@ -31,11 +32,11 @@ run() {
   rm -f "$WORK"/out/*
   output=$(timeout 20 env "$@" setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/secure" 2>"$WORK/err")
   status=$?
-  written=$(ls "$WORK/out" | tr '\n' ' ')
+  written=$(find "$WORK/out" -type f -printf '%f\n' | sort | tr '\n' ' ')
 }
 secure="secure 1, served 1, variables 0"
 
-# ---- an ordinary program: all of this counts -------------------------------------------------------------------------------------
+# ---- an ordinary program: all of this counts ---------------------------------------------------------------------------------
 printf '%b' "$reports$learns" >"$ini"
 run
 is "an ordinary program: the installed file" "$output, $written" "secure 0, served 1, variables 0, report state "
@@ -48,7 +49,7 @@ run HAKMEM_CONF="$WORK/load.ini" HAKMEM_SET="stats.exit=text;stats.file=$WORK/ou
 is "an ordinary program: HAKMEM_SET" "$output, $written" "secure 0, served 1, variables 2, set "
 is "an ordinary program: a plugin of a directory that a file names" "$(grep -c 'their file is loaded' "$WORK/err")" 1
 
-# ---- setuid: the environment --------------------------------------------------------------------------------------------------------
+# ---- setuid: the environment -------------------------------------------------------------------------------------------------
 chmod 4755 "$WORK/secure"
 run
 if [ "$output" = "secure 0, served 1, variables 0" ]; then
@@ -64,14 +65,16 @@ nothing() { # NAME VARIABLE=VALUE...: no effect, not even a word
 nothing "HAKMEM_CONF: files to write" HAKMEM_CONF="$WORK/their.ini"
 nothing "HAKMEM_CONF: plugin_path" HAKMEM_CONF="$WORK/load.ini"
 nothing "HAKMEM_CONF: no such file" HAKMEM_CONF="$WORK/absent.ini"
-nothing "HAKMEM_SET: files to write" HAKMEM_SET="stats.exit=text;stats.file=$WORK/out/set;policy.elo.state_file=$WORK/out/state;core.policy=elo"
+nothing "HAKMEM_SET: files to write" \
+  HAKMEM_SET="stats.exit=text;stats.file=$WORK/out/set;policy.elo.state_file=$WORK/out/state;core.policy=elo"
 nothing "HAKMEM_SET: plugin_path" HAKMEM_SET="core.plugin_path=$WORK/theirs;strategy.default.route=malloc, sound from 512K"
 nothing "HAKMEM_SET: a plugin by its path" HAKMEM_SET="strategy.default.route=malloc, $WORK/theirs/sound.so from 512K"
-nothing "HAKMEM_SET: a library" HAKMEM_SET="core.small=none;backend.malloc.library=$WORK/theirs/sound.so;strategy.default.route=malloc"
+nothing "HAKMEM_SET: a library" \
+  HAKMEM_SET="core.small=none;backend.malloc.library=$WORK/theirs/sound.so;strategy.default.route=malloc"
 nothing "HAKMEM_SET: strict" HAKMEM_SET="core.strict=on;no.such=key"
 nothing "HAKMEM_VERBOSE" HAKMEM_VERBOSE=1
 
-# ---- setuid: the installed file -------------------------------------------------------------------------------------------------------
+# ---- setuid: the installed file ----------------------------------------------------------------------------------------------
 printf '%b' "$reports$learns" >"$ini"
 run
 is "setuid, a trusted file counts" "$output, $(<"$WORK/err"), $written" "$secure, , report state "
@@ -83,7 +86,8 @@ is "setuid, the rest of it does" "$output, $written" "$secure, report "
 
 distrusted() { # NAME FOUND
   run
-  like "setuid, $1" "$output, $(<"$WORK/err")" "$secure, hakmem: $ini: found $2, expected .*; ignored in a process with privileges of its own"
+  like "setuid, $1" "$output, $(<"$WORK/err")" \
+    "$secure, hakmem: $ini: found $2, expected .*; ignored in a process with privileges of its own"
   is "setuid, $1: nothing is written" "$written" ""
 }
 printf '%b' "$reports$learns" >"$ini"
@@ -112,10 +116,11 @@ run
 is "setuid, an installed plugin is loaded" "$output, $(<"$WORK/err")" "$secure, their file is loaded"
 chown 65534 "$WORK/plugins/sound.so"
 run
-like "setuid, a plugin of another user is not" "$output, $(<"$WORK/err")" "$secure, hakmem: $ini:2: plugin $WORK/plugins/sound.so: found it owned by another user, .*"
+like "setuid, a plugin of another user is not" "$output, $(<"$WORK/err")" \
+  "$secure, hakmem: $ini:2: plugin $WORK/plugins/sound.so: found it owned by another user, .*"
 rm "$ini"
 
-# ---- a link that changes between the check and the reading ------------------------------------------------------------------------------
+# ---- a link that changes between the check and the reading -------------------------------------------------------------------
 if command -v python3 >/dev/null; then
   mkdir -m 755 "$WORK/good"
   printf '%b' "[stats]\nexit = text\nfile = $WORK/out/good\n" >"$WORK/good/hakmem.ini"

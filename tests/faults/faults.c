@@ -550,6 +550,7 @@ static void case_huge(const char *how)
   int status = -1;
   pid_t child = fork();
   if (child == 0) {
+    alarm(20);
     bool intact = true;
     for (int i = 0; i < BLOCKS; i++) {
       intact = intact && marked(&block[i], block[i].size);
