@@ -9,16 +9,21 @@
 #define _GNU_SOURCE
 #include "config.h"
 
+#include <fcntl.h>
 #include <ini.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "builtin_ini.h"
 #include "message.h"
 #include "meta.h"
 #include "os.h"
+#include "trust.h"
+
+#define INSTALLED HKI_SYSCONFDIR "/hakmem.ini"
 
 enum { ITEMS = 512, FILE_BYTES = 128 * 1024, SHOWN = 40 };
 
@@ -247,19 +252,52 @@ static void parse_set(const char *text)
   }
 }
 
+/*
+ * The text of the installed file. It may name files to write and libraries to load, so a process with more rights than its caller
+ * reads it only where nobody else can write it. The path that was checked has no links, and all above it is trusted.
+ */
+static const char *read_installed(char *text, bool secure)
+{
+  struct hki_item here = {.file = INSTALLED};
+  struct hki_trust trust;
+  const char *found, *expected;
+  if (!secure) {
+    return read_file(INSTALLED, text, false);
+  }
+  if (faccessat(AT_FDCWD, INSTALLED, F_OK, AT_EACCESS) != 0) {
+    return "";
+  }
+  bool good = hki_trust_begin(&trust, INSTALLED, &found, &expected);
+  const char *installed = good ? read_file(trust.path, text, false) : "";
+  hki_trust_end(&trust);
+  if (!good) {
+    hki_mistake(&here, "found %s, expected %s; ignored in a process with privileges of its own", found, expected);
+  }
+  return installed;
+}
+
+/* A variable of the environment. Where it must not count, neither shall it in programs that this one starts. */
+static const char *variable(const char *name, bool secure)
+{
+  if (secure) {
+    (void)unsetenv(name);
+  }
+  return getenv(name);
+}
+
 void hki_config_read(void)
 {
   bool secure = getauxval(AT_SECURE) != 0;
-  const char *conf = secure ? NULL : getenv("HAKMEM_CONF");
-  const char *set = secure ? NULL : getenv("HAKMEM_SET");
-  const char *verbose = secure ? NULL : getenv("HAKMEM_VERBOSE");
+  const char *conf = variable("HAKMEM_CONF", secure);
+  const char *set = variable("HAKMEM_SET", secure);
+  const char *verbose = variable("HAKMEM_VERBOSE", secure);
   long r = hki_os.mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   char *text = hak_os_failed(r) ? NULL : (char *)r;
-  const char *installed = read_file(HKI_SYSCONFDIR "/hakmem.ini", text, false);
+  const char *installed = read_installed(text, secure);
   if (strcmp(installed, hki_builtin_ini) != 0) { /* else every item would be overridden by its like */
     parse(HKI_BUILT_IN, hki_builtin_ini);
   }
-  parse(HKI_SYSCONFDIR "/hakmem.ini", installed);
+  parse(INSTALLED, installed);
   if (conf != NULL && *conf != 0) {
     parse(conf, read_file(conf, text, true));
   }

@@ -19,7 +19,10 @@ struct hki_item {
   bool used;        /* some option asked for it */
 };
 
-/* Reads all layers in order: built-in, the installed file, $HAKMEM_CONF, $HAKMEM_SET. Environment only when not AT_SECURE. */
+/*
+ * Reads all layers in order: built-in, the installed file, $HAKMEM_CONF, $HAKMEM_SET. Under AT_SECURE the installed file only
+ * when nobody else can write it, and nothing of the environment.
+ */
 void hki_config_read(void);
 
 /* The item in force, or NULL; marks it and all that it overrides as used. */

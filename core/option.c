@@ -62,21 +62,40 @@ static bool parse_int(const char *text, int64_t *value)
   return true;
 }
 
+/* n / d, rounded to the nearest, for n of up to 53 bits. By integers, because the program may have inexact results trap. */
+static double quotient(uint64_t n, uint64_t d)
+{
+  __extension__ typedef unsigned __int128 wide;
+  wide rest = n;
+  double unit = 1;
+  while (n != 0 && rest < (wide)d << 52) {
+    rest <<= 1;
+    unit *= 0.5;
+  }
+  uint64_t whole = (uint64_t)(rest / d);
+  whole += (uint64_t)(rest % d) >= d - (uint64_t)(rest % d);
+  return (double)whole * unit;
+}
+
+/* Digits beyond those that a double can tell are left out. */
 static bool parse_float(const char *text, double *value)
 {
+  const uint64_t most = UINT64_C(1) << 53;
   bool negative = *text == '-';
-  uint64_t whole = 0;
+  uint64_t n = 0, d = 1;
   text += negative;
-  if (!parse_digits(&text, &whole)) {
+  if (!parse_digits(&text, &n) || n >= most) {
     return false;
   }
-  double result = (double)whole;
   if (*text == '.') {
-    double scale = 0.1;
-    for (text++; *text >= '0' && *text <= '9'; text++, scale /= 10) {
-      result += scale * (*text - '0');
+    for (text++; *text >= '0' && *text <= '9'; text++) {
+      if (n < most / 10 - 1 && d < UINT64_C(100000000000000000)) {
+        n = n * 10 + (uint64_t)(*text - '0');
+        d *= 10;
+      }
     }
   }
+  double result = quotient(n, d);
   *value = negative ? -result : result;
   return *text == 0;
 }

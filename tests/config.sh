@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # config.sh - bad configurations and broken plugins: one line that says where, what and what instead; the program runs on the
-# default; with core.strict=on it ends with status 78 before main. Bare surroundings and AT_SECURE as well.
+# default; with core.strict=on it ends with status 78 before main. Bare surroundings as well.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 
@@ -292,29 +292,5 @@ if unshare -m true 2>/dev/null && unshare -m umount -l /proc 2>/dev/null; then
     "$TOP_SRCDIR/etc/mmap.ini" "$LIB" 2>&1), $?" "alive, 0"
 else
   skip "no /proc" "needs root and mount namespaces"
-fi
-
-# ---- more rights than the caller ---------------------------------------------------------------------------------------------
-if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
-  chmod 755 "$WORK"
-  mkdir -m 755 "$WORK/lib"
-  cp "$TOP_BUILDDIR"/.libs/libhakmem.so* "$WORK/lib"
-  build secure "$TESTS/secure.c" -Wl,--no-as-needed -L"$WORK/lib" -lhakmem -Wl,-rpath,"$WORK/lib"
-  as_nobody() {
-    HAKMEM_VERBOSE=1 HAKMEM_SET="stats.exit=text;core.strict=on;no.such=key" HAKMEM_CONF="$WORK/absent.ini" \
-      setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/secure" 2>"$WORK/err"
-  }
-  as_nobody >/dev/null
-  is "the environment counts for an ordinary program" "$?" 78
-  chmod 4755 "$WORK/secure"
-  out=$(as_nobody)
-  if [ "$out" = "secure 0, served 1" ]; then
-    skip "AT_SECURE" "the file system of $WORK is mounted nosuid"
-  else
-    is "AT_SECURE: the program runs" "$out" "secure 1, served 1"
-    is "AT_SECURE: the environment is ignored" "$(grep -E 'HAKMEM_|absent|no\.such\.key|^backend|strict' "$WORK/err")" ""
-  fi
-else
-  skip "AT_SECURE" "needs root and setpriv"
 fi
 finish

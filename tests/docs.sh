@@ -12,7 +12,7 @@ tool=$TOP_BUILDDIR/tools/hakmem
 manual=$TOP_SRCDIR/doc/hakmem.ini.5
 cd "$TOP_SRCDIR" || hard_error "no $TOP_SRCDIR"
 pages=(doc/hakmem.1 doc/hakmem.ini.5 doc/hakmem-plugin.7)
-texts=(README.md doc/design.md doc/walk.md)
+texts=(README.md doc/design.md doc/reliability.md doc/walk.md)
 for file in "${pages[@]}" "${texts[@]}"; do
   if [ -s "$file" ]; then ok "$file is there"; else fail "$file is there" "nothing" "a text"; fi
 done
@@ -125,7 +125,7 @@ is "hakmem check lists these options" "$(diff "$WORK/in_force" "$WORK/known" | t
 
 plugin_table counters >>"$WORK/known"
 for file in "${pages[@]}" "${texts[@]}" etc/*.ini doc/template_*.c include/hakmem/*.h; do
-  grep -oE '\b(core|stats|backend\.[a-z_]+|policy\.[a-z_]+|cache\.[a-z_]+|reclaim\.[a-z_]+)\.[a-z_]+\b' "$file" | grep -vE '^(core|stats)\.[ch]$|\.template_' | sort -u |
+  grep -oE '\b(core|stats|backend\.[a-z_]+|policy\.[a-z_]+|cache\.[a-z_]+|reclaim\.[a-z_]+)\.[a-z_]+\b' "$file" | grep -vE '^(core|stats)\.(c|h|sh)$|\.template_' | sort -u |
     grep -vxFf "$WORK/known" >"$WORK/unknown"
   is "$file names no unknown key" "$(tr '\n' ' ' <"$WORK/unknown")" ""
 done
@@ -205,6 +205,20 @@ while IFS=: read -r path names; do
   is "doc/walk.md: $path" "$missing" ""
 done < <(sed -n 's/^### //p' doc/walk.md)
 like "doc/walk.md has steps" "$steps" '[1-9][0-9]+'
+
+# ---- ways to break -------------------------------------------------------------------------------------------------------------
+
+grep -E '^\| [0-9]+ \|' doc/reliability.md >"$WORK/rows"
+is "doc/reliability.md: a row for each way to break" "$(cut -d '|' -f 2 "$WORK/rows" | tr -d '\n')" "$(seq -f ' %g ' 20 | tr -d '\n')"
+while IFS='|' read -r _ number _ _ tests rest; do
+  missing="" named=0
+  for name in $(grep -oE '[`][^`]+[`]' <<<"$tests" | tr -d '`'); do
+    named=$((named + 1))
+    grep -E '^ *(tests/|TESTS \+= )' tests/tests.am | grep -qw -- "${name%.c}" && [ -s "$name" ] || missing+="$name "
+  done
+  is "doc/reliability.md, row$number: tests that make check runs" "$missing$((named > 0))" 1
+  is "doc/reliability.md, row$number: nothing is empty" "$(grep -c '| *|' <<<"|$tests|$rest")" 0
+done <"$WORK/rows"
 
 # ---- the quick start -----------------------------------------------------------------------------------------------------------
 

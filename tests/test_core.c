@@ -7,6 +7,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fenv.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -154,7 +155,23 @@ START_TEST(values_are_held_against_their_range)
   ck_assert(!hki_value_parse(&integer, "99999999999999999999", &value));
   hak_option number = {.type = HAK_FLOAT, .min = "0", .max = "1"};
   ck_assert(hki_value_parse(&number, "0.25", &value));
-  ck_assert_double_eq_tol(value.number, 0.25, 1e-12);
+  ck_assert(value.number == 0.25);
+  (void)fesetround(FE_UPWARD); /* as the program may do, and have exceptions trap */
+  (void)feclearexcept(FE_ALL_EXCEPT);
+  for (uint32_t i = 1; i < 1000; i++) {
+    char text[64];
+    (void)snprintf(text, sizeof text, "0.%04u%s", i * 7, i % 2 == 0 ? "" : "1234567890123456789");
+    ck_assert(hki_value_parse(&number, text, &value));
+    ck_assert_int_eq(fetestexcept(FE_ALL_EXCEPT), 0);
+    (void)fesetround(FE_TONEAREST);
+    double exact = strtod(text, NULL);
+    (void)fesetround(FE_UPWARD);
+    ck_assert_msg(value.number == exact || (i % 2 != 0 && value.number - exact < 1e-15 && exact - value.number < 1e-15), "%s",
+                  text);
+    (void)feclearexcept(FE_ALL_EXCEPT);
+  }
+  (void)fesetround(FE_TONEAREST);
+  ck_assert(!hki_value_parse(&number, "9007199254740992", &value));
   ck_assert(!hki_value_parse(&number, "1.01", &value));
   ck_assert(!hki_value_parse(&number, "0.2x", &value));
   hak_option flag = {.type = HAK_BOOL};

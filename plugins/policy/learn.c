@@ -402,7 +402,7 @@ static void restore(struct learn *learn)
   }
 }
 
-struct learn *learn_start(const hak_host *host, const hak_value *values, const struct learn_rules *rules)
+static struct learn *start(const hak_host *host, const hak_value *values, const struct learn_rules *rules)
 {
   struct learn *learn = host->meta_alloc(host, sizeof *learn, 64);
   const char *why = "no memory to start with";
@@ -421,4 +421,14 @@ struct learn *learn_start(const hak_host *host, const hak_value *values, const s
   }
   host->log(host, why);
   return NULL;
+}
+
+struct learn *learn_start(const hak_host *host, const hak_value *values, const struct learn_rules *rules)
+{
+  fenv_t program;
+  fegetenv(&program);
+  fesetenv(FE_DFL_ENV);
+  struct learn *learn = start(host, values, rules);
+  fesetenv(&program);
+  return learn;
 }
