@@ -464,8 +464,11 @@ static void set_live_options(int count, char **settings)
   memcpy(&set, &symbol, sizeof symbol);
   for (int i = 0; i < count && set != NULL; i++) {
     char why[256] = "";
-    char *what = tool_text("takes %s while it serves", settings[i]);
     char *equals = strchr(settings[i], '=');
+    if (equals == NULL) {
+      tool_usage("--inside-workout %s: expected KEY=VALUE", settings[i]);
+    }
+    char *what = tool_text("takes %s while it serves", settings[i]);
     *equals = '\0';
     int result = set(settings[i], equals + 1, why, sizeof why);
     verdict(result == 0, what, "found \"%s\", expected that it is in force", why);
