@@ -347,7 +347,7 @@ static struct plugin *load(uint32_t kind, const char *name, const struct hki_ite
     struct hki_text text = hki_text(section, sizeof section);
     hki_append(&text, "%s%s", kind_prefix(kind), instance);
     plugin->section = hki_meta_string(section);
-    ok = plugin->section != NULL && start(plugin, instance, &c);
+    ok = (plugin->section != NULL || complain(&c, "memory for its name", "none")) && start(plugin, instance, &c);
   }
   if (!ok) {
     const struct hki_item *own = plugin->section != NULL ? hki_config_last(plugin->section) : NULL;

@@ -6,6 +6,6 @@
 #include "base.h"
 
 /* realloc without its corner cases: block != NULL, size != 0. NULL: errno is ENOMEM and the block is as it was. */
-void *hki_resize(void *block, size_t size, const void *site);
+void *hki_resize(void *block, size_t size, const void *site) __attribute__((nonnull(1)));
 
 #endif

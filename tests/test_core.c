@@ -24,6 +24,7 @@
 #include "option.h"
 #include "os.h"
 #include "pagemap.h"
+#include "plugin.h"
 #include "report.h"
 #include "route.h"
 #include "starts.h"
@@ -424,6 +425,33 @@ START_TEST(free_needs_no_memory)
 }
 END_TEST
 
+/* The message for a plugin whose name finds no memory says so. */
+START_TEST(plugin_without_memory_is_refused)
+{
+  const char *directory = getenv("PLUGINS");
+  if (directory == NULL) {
+    return; /* not run by tests/core.sh */
+  }
+  char path[4096], said[4096] = "";
+  snprintf(path, sizeof path, "%s/slab.so", directory); /* by its path, it is another plugin than the one that may be loaded */
+  int to = memfd_create("said", 0), saved = dup(STDERR_FILENO);
+  ck_assert_int_ge(to, 0);
+  ck_assert_int_ge(dup2(to, STDERR_FILENO), 0);
+  real = hki_os;
+  refuse(0, true);
+  while (hki_meta_alloc(1, 1) != NULL) {
+  }
+  struct hki_backend *backend = hki_plugin_backend(path, NULL);
+  hki_os = real;
+  ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+  close(saved);
+  ck_assert_int_gt((int)pread(to, said, sizeof said - 1, 0), 0);
+  close(to);
+  ck_assert_ptr_null(backend);
+  ck_assert_ptr_nonnull(strstr(said, "found none, expected memory for its name; not used"));
+}
+END_TEST
+
 /* Statistics are read while a thread exchanges the array of a magazine. */
 START_TEST(half_exchanged_magazine_holds_nothing)
 {
@@ -538,6 +566,7 @@ int main(void)
   tcase_add_test(tc, every_system_call_may_be_refused);
   tcase_add_test(tc, counters_equal_the_calls_of_all_threads);
   tcase_add_test(tc, free_needs_no_memory);
+  tcase_add_test(tc, plugin_without_memory_is_refused);
   tcase_add_test(tc, half_exchanged_magazine_holds_nothing);
   tcase_add_test(tc, live_options_reach_running_threads);
   tcase_add_test(tc, child_of_a_fork_allocates);

@@ -53,7 +53,7 @@ const char *descriptor_read(const char *path, struct descriptor *descriptor)
   take(&descriptor->plugin, head, symbol, head);
   if (descriptor->plugin.abi_major != HAK_ABI_MAJOR) {
     static char why[80];
-    snprintf(why, sizeof why, "its ABI is %u.%u, not %u.x", descriptor->plugin.abi_major, descriptor->plugin.abi_minor,
+    snprintf(why, sizeof why, "its ABI is %u.%u, not %d.x", descriptor->plugin.abi_major, descriptor->plugin.abi_minor,
              HAK_ABI_MAJOR);
     return why;
   }

@@ -33,9 +33,10 @@ static char *resolve(const char *name)
   if (strchr(name, '/') != NULL) {
     return executable(name) ? tool_text("%s", name) : NULL;
   }
-  const char *path = getenv("PATH") != NULL ? getenv("PATH") : "/bin:/usr/bin";
+  const char *path = getenv("PATH"), *end;
+  path = path != NULL ? path : "/bin:/usr/bin";
   int error = ENOENT;
-  for (const char *end = path; *name != '\0'; path = end + 1) {
+  for (; *name != '\0'; path = end + 1) {
     end = strchrnul(path, ':');
     char *file = end > path ? tool_text("%.*s/%s", (int)(end - path), path, name) : tool_text("./%s", name);
     if (executable(file)) {

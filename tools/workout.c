@@ -464,8 +464,11 @@ static void set_live_options(int count, char **settings)
   memcpy(&set, &symbol, sizeof symbol);
   for (int i = 0; i < count && set != NULL; i++) {
     char why[256] = "";
-    char *what = tool_text("takes %s while it serves", settings[i]);
     char *equals = strchr(settings[i], '=');
+    if (equals == NULL) {
+      tool_usage("--inside-workout %s: expected KEY=VALUE", settings[i]);
+    }
+    char *what = tool_text("takes %s while it serves", settings[i]);
     *equals = '\0';
     int result = set(settings[i], equals + 1, why, sizeof why);
     verdict(result == 0, what, "found \"%s\", expected that it is in force", why);
@@ -483,7 +486,8 @@ int workout_inside(int argc, char **argv)
   bool is_backend = strcmp(kind, "backend") == 0;
   const struct hki_root *root = dlsym(RTLD_DEFAULT, "hakmem_root");
   if (!verdict(root != NULL && root->magic == HKI_ROOT_MAGIC && root->version == HKI_ROOT_VERSION, "runs under hakmem",
-               "found no libhakmem of this version in the process, expected one")) {
+               "found no libhakmem of this version in the process, expected one") ||
+      root == NULL) { /* for those that do not see into verdict */
     return verdict_status();
   }
   uint32_t backend = is_backend ? backend_index(root, name) : 0;

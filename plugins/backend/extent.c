@@ -268,6 +268,7 @@ static uint32_t claim_dirty(struct extent_pool *pool, size_t granules, struct io
         spans[--first] = (struct iovec){NULL, 0};
       }
       below = at;
+      /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the first round sets the entry, as `below` is 0 there */
       spans[first] = (struct iovec){granule_address(arena, at), spans[first].iov_len + unit * HAK_GRANULE};
     }
   }
