@@ -24,5 +24,5 @@ lcov -q -c -d . --no-external -b "$TOP_SRCDIR" "${branches[@]}" -o build-coverag
 genhtml -q build-coverage/all.info "${branches[@]}" -o build-coverage 2>>build-coverage/lcov.log || exit 1
 for directory in core plugins/backend plugins/cache plugins/policy plugins/reclaim tools; do
   lcov -q -e build-coverage/all.info "${branches[@]}" "*/$directory/*" -o build-coverage/part.info 2>>build-coverage/lcov.log || exit 1
-  lcov --summary build-coverage/part.info "${branches[@]}" 2>&1 | sed -n "s|^ *\(lines\|branches\)\.*: |$directory: \1 |p"
+  lcov --summary build-coverage/part.info "${branches[@]}" 2>&1 | sed -En "s#^ *(lines|branches)\.*: #$directory: \1 #p"
 done
