@@ -7,6 +7,7 @@
 #include "backend.h"
 #include "meta.h"
 #include "misuse.h"
+#include "quarantine.h"
 #include "range.h"
 #include "route.h"
 #include "settings.h"
@@ -156,6 +157,9 @@ static uint32_t get(struct hki_thread *thread, uint32_t cls, void **objects, uin
   hki_leave(thread);
   uint32_t count = got > 0 ? (uint32_t)got : 0;
   HKI_BUMP(&thread->magazine[cls].refilled, (uint64_t)count);
+  if (hki_settings.hardening == HKI_FULL) {
+    hki_quarantine_shuffle(thread, objects, count);
+  }
   return count;
 }
 
@@ -201,6 +205,10 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
     if (at % HKI_ALIGN != 0 || !hki_starts_clear(&hki_span_starts(span)[(at - hki_span_base(span)) / HAK_GRANULE], at)) {
       hki_misuse(func, block, entry);
     }
+    block = hki_quarantine_enter(thread, block, &cls);
+    if (block == NULL) {
+      return;
+    }
   }
   struct hki_magazine *magazine = &thread->magazine[cls];
   if (hki_magazine_push(magazine, block)) {
@@ -219,6 +227,10 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
 
 void hki_front_drain(struct hki_thread *thread)
 {
+  uint32_t from;
+  for (void *object; (object = hki_quarantine_leave(thread, &from)) != NULL;) {
+    give(thread, from, &object, 1);
+  }
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
     flush(thread, cls, 0);
   }
@@ -230,7 +242,8 @@ void hki_front_close(struct hki_thread *thread)
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
     struct hki_magazine *magazine = &thread->magazine[cls];
     magazine->end = magazine->base;
-    magazine->run = magazine->used = magazine->others = 0;
+    magazine->run = 0;
+    magazine->used = magazine->others = 0;
   }
   thread->front_bytes = 0;
 }

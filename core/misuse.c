@@ -59,6 +59,11 @@ HKI_COLD _Noreturn void hki_misuse(const char *func, const void *pointer, hki_en
   hki_die("%s(%p): already freed, or never allocated", func, pointer);
 }
 
+HKI_COLD _Noreturn void hki_written(const void *object, uint32_t cls)
+{
+  hki_die("%p: written to after it was freed, an object of %lu bytes", object, (unsigned long)hakmem_root.class_bytes[cls]);
+}
+
 HKI_COLD _Noreturn void hki_broken(const char *name, const void *pointer)
 {
   hki_die("backend %s handed out %p, which is not its own or already live", name, pointer);

@@ -50,6 +50,7 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
     if (held > 2 * HAK_RUN_MAX) {
       held = 0; /* the array is just being exchanged */
     }
+    held += HKI_LOAD(&magazine->kept);
     /* What came in either left again or is held, so the frees need no counter of their own. */
     uint64_t frees = held + allocs + HKI_LOAD(&magazine->flushed) - HKI_LOAD(&magazine->refilled);
     snapshot->class_[c].allocs += allocs;

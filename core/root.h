@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 4U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 5U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -61,8 +61,9 @@ struct hki_magazine {
   uint64_t flushed;  /* objects given to the backend */
   uint32_t run;      /* objects that come or go at a time; 0: as with `end` */
   uint32_t room;     /* places in the array */
-  uint32_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
-  uint32_t others;   /* objects that came before the thread used it */
+  uint32_t kept;     /* objects in quarantine */
+  uint16_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
+  uint16_t others;   /* objects that came before the thread used it */
 };
 
 /*
@@ -71,6 +72,7 @@ struct hki_magazine {
  * store 0 into the first two at any moment, which sends the owner through its slow path once.
  */
 struct hki_span;
+struct hki_quarantine;
 struct hki_thread {
   uint64_t front_end;  /* requests below this size are looked up in the magazines; 0: gate closed */
   uint64_t direct_end; /* requests below this size go straight to `direct`; 0: gate closed */
@@ -80,12 +82,13 @@ struct hki_thread {
   struct hki_span *last;        /* the large block freed last, on its way to the cache; NULL: none; taken by exchange */
   struct hki_seat seat[HKI_BACKENDS];
   struct hki_magazine magazine[HKI_CLASSES] __attribute__((aligned(64)));
-  uint64_t front_bytes;         /* that the magazines may hold have places for, beyond their first ones */
-  uint32_t front_hand;          /* class at which the next magazine to shorten is looked for */
-  struct hki_thread *next;      /* all records, newest first */
-  struct hki_thread *next_idle; /* records without a thread */
-  uint64_t release_ns;          /* spent by the thread to give pages back, while the policy learns */
-  uint32_t live;                /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
+  struct hki_quarantine *quarantine; /* of hardening = full; NULL: none yet */
+  uint64_t front_bytes;              /* that the magazines may hold have places for, beyond their first ones */
+  uint32_t front_hand;               /* class at which the next magazine to shorten is looked for */
+  struct hki_thread *next;           /* all records, newest first */
+  struct hki_thread *next_idle;      /* records without a thread */
+  uint64_t release_ns;               /* spent by the thread to give pages back, while the policy learns */
+  uint32_t live;                     /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
 };
 
 /* A backend instance as the report shows it. */
@@ -166,8 +169,8 @@ struct hki_root {
   struct hki_change change[HKI_CHANGES]; /* a ring: number n is at n % HKI_CHANGES */
   struct hki_row_view row[HKI_ROWS];
   uint64_t values[HKI_ROWS];
-  uint64_t active_bytes; /* capacity of live page blocks */
-  uint64_t held_bytes;   /* capacity of freed page blocks in cache and reclaim */
+  uint64_t active_bytes;      /* capacity of live page blocks */
+  uint64_t held_bytes;        /* capacity of freed page blocks in cache and reclaim */
   struct hki_mailbox mailbox; /* last: what is before it is copied as statistics */
 };
 

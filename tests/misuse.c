@@ -37,6 +37,13 @@ static void misuse_double(char *block)
   free(block);
 }
 
+static void misuse_written(char *block)
+{
+  free(block);
+  probe_print("hakmem: %p: written to after it was freed, an object of %zu bytes\n", (void *)block, size);
+  ((volatile char *)block)[size / 2] = 1;
+}
+
 static void misuse_interior(char *block)
 {
   announce_inside("free", block + 16, block);
@@ -178,6 +185,7 @@ static const struct {
   const char *name;
   void (*run)(char *block);
 } kinds[] = {{"double", misuse_double},
+             {"written", misuse_written},
              {"interior", misuse_interior},
              {"middle", misuse_middle},
              {"forged", misuse_forged},

@@ -48,6 +48,9 @@ objects() { # NAME INI SETTINGS SIZE BACKEND
   for kind in $every; do
     mistake "$1, full, $4 bytes: $kind" "$2" "core.hardening=full;$3" "$kind" "$4" "$5"
   done
+  for kind in written late-written; do # when it leaves the quarantine
+    if [ "$4" -le 4096 ]; then mistake "$1, full, $4 bytes: $kind" "$2" "core.hardening=full;$3" "$kind" "$4" "$5"; fi
+  done
   mistake "$1, basic, $4 bytes: realloc-interior" "$2" "core.hardening=basic;$3" realloc-interior "$4" "$5"
   for kind in double interior middle misaligned double-thread; do
     mistake "$1, basic, $4 bytes: $kind, late" "$2" "core.hardening=basic;$3" "late-$kind" "$4" "$5"
@@ -95,6 +98,9 @@ for size in 64 65536; do
   for kind in $every; do
     mistake "class, full, $size bytes: $kind" "$WORK/class.ini" "core.hardening=full;core.foreign=abort" "$kind" "$size" template_class
   done
+  if [ "$size" -le 4096 ]; then
+    mistake "class, full, $size bytes: written" "$WORK/class.ini" "core.hardening=full" written "$size" template_class
+  fi
   for kind in interior middle misaligned; do
     mistake "class, basic, $size bytes: $kind, late" "$WORK/class.ini" "core.hardening=basic" "late-$kind" "$size" template_class
   done

@@ -177,4 +177,70 @@ build short "$WORK/short.c"
 limited() { ulimit -v 170000 && under "$@"; }
 export -f limited
 collect "address space is short" 60 limited "$ini" "backend.slab.huge=mmap;backend.slab.age=0;backend.slab.keep=1G;backend.mmap.arena=4M" "$WORK/short"
+
+# ---- quarantine ------------------------------------------------------------------------------------------------------------------
+
+# Under hardening = full a freed object is zero, comes back late, and in an order that is another one in each process.
+cat >"$WORK/quarantine.c" <<'C'
+#include "probe.h"
+#include <malloc.h>
+#include <pthread.h>
+enum { COUNT = 3000, ROUNDS = 2000 };
+static char *block[COUNT];
+static void *end_with_some(void *argument)
+{
+  for (int i = 0; i < 100; i++) {
+    free(malloc(200));
+  }
+  return argument;
+}
+int main(void)
+{
+  char *first = malloc(40), *second = malloc(40), *third = malloc(40);
+  probe_print("order %ld %ld\n", (long)(second - first), (long)(third - second));
+  pthread_t thread; /* libc keeps a block of the first one, for the next */
+  pthread_create(&thread, NULL, end_with_some, NULL);
+  pthread_join(thread, NULL);
+  uint64_t before = probe_totals().active;
+  int again = 0, dirty = 0;
+  for (int i = 0; i < ROUNDS; i++) {
+    unsigned char *object = malloc(1000);
+    uintptr_t at = (uintptr_t)object;
+    memset(object, 7, 1000);
+    free(object);
+    for (int j = 0; j < 1000; j++) {
+      dirty += ((volatile unsigned char *)object)[j] != 0;
+    }
+    void *next = malloc(1000);
+    again += (uintptr_t)next == at;
+    free(next);
+  }
+  probe_equal("a freed object is zero", (uint64_t)dirty, 0);
+  PROBE(again < ROUNDS / 50, "it does not come back at once", "found %d times in %d", again, ROUNDS);
+  for (int size = 16; size <= 8192; size *= 2) {
+    for (int i = 0; i < COUNT; i++) {
+      block[i] = malloc((size_t)size);
+      memset(block[i], i, (size_t)size);
+    }
+    int intact = 1;
+    for (int i = 0; i < COUNT; i++) {
+      intact &= block[i][0] == (char)i && block[i][size - 1] == (char)i;
+      free(block[i]);
+    }
+    PROBE(intact, "blocks have their bytes to themselves", "found others in blocks of %d", size);
+  }
+  pthread_create(&thread, NULL, end_with_some, NULL);
+  pthread_join(thread, NULL);
+  probe_equal("what waits counts as free", probe_totals().active, before);
+  malloc_trim(0);
+  probe_equal("and after it was given back", probe_totals().active, before);
+  return probe_failures != 0;
+}
+C
+build quarantine "$WORK/quarantine.c" -pthread
+collect "quarantine" 60 under "$ini" "core.hardening=full" "$WORK/quarantine"
+orders=$(for i in 1 2 3 4; do under "$ini" "core.hardening=full" "$WORK/quarantine" | grep '^order'; done | sort -u | wc -l)
+if [ "$orders" -gt 1 ]; then ok "the order of objects is another in each process"; else
+  fail "the order of objects is another in each process" "$orders order in 4 processes" "several"
+fi
 finish

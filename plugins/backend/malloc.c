@@ -5,9 +5,13 @@
  * It owns the addresses of the wrapped functions, written once by start; it has no locks. The callbacks read them from static
  * storage rather than through `self`: for small requests every instruction here counts.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "hakmem/plugin.h"
 
 #include <errno.h>
+#include <gnu/libc-version.h>
 #include <string.h>
 
 /* ---- options --------------------------------------------------------------------------------------------------------- */
@@ -30,6 +34,7 @@ static struct {
   void *(*realloc)(void *block, size_t size);
   int (*trim)(size_t pad); /* NULL: the library has none */
   size_t page_size;
+  bool keeps_errno; /* its free does, as glibc's since 2.33 */
 } wrapped;
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
@@ -59,7 +64,13 @@ static void malloc_free(void *self, void **slot, void *base, size_t capacity)
   (void)self;
   (void)slot;
   (void)capacity;
+  if (wrapped.keeps_errno) {
+    wrapped.free(base);
+    return;
+  }
+  int saved = errno;
   wrapped.free(base);
+  errno = saved;
 }
 
 static hak_block malloc_resize(void *self, void **slot, void *base, size_t capacity, size_t size)
@@ -97,6 +108,7 @@ static int32_t malloc_start(const hak_host *host, const hak_value *values, void 
     library = NULL;
     (void)find(host, library, "malloc_trim", &wrapped.trim); /* libc's; other libraries seldom have one */
   }
+  wrapped.keeps_errno = library == NULL && strverscmp(gnu_get_libc_version(), "2.33") >= 0;
   wrapped.page_size = host->page_size;
   *self = &wrapped;
   bool found = find(host, library, "malloc", &wrapped.malloc) && find(host, library, "free", &wrapped.free) &&
