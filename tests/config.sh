@@ -243,15 +243,7 @@ if command -v python3 >/dev/null; then
   chmod o+w "$WORK/other/sound.so"
   backend sound
   ln -s "$dir/sound.so" "$WORK/race/sound.so"
-  python3 - "$WORK/race" "$dir/sound.so" "$WORK/other/sound.so" <<'PY' &
-import os, sys
-os.chdir(sys.argv[1])
-while True:
-    for file in sys.argv[2:]:
-        os.symlink(file, "next")
-        os.rename("next", "sound.so")
-PY
-  racer=$!
+  change_link "$WORK/race" sound.so "$dir/sound.so" "$WORK/other/sound.so"
   : >"$WORK/outcomes"
   end=$((SECONDS + 4))
   while [ $SECONDS -lt $end ]; do

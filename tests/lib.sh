@@ -129,6 +129,19 @@ under() {
   env LD_PRELOAD="$LIB" HAKMEM_CONF="$1" HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on;$2" "${@:3}"
 }
 
+# change_link DIRECTORY NAME FILE...: lets the link NAME change from one file to the next, until $racer is killed. Needs python3.
+change_link() {
+  python3 - "$@" <<'PY' &
+import os, sys
+os.chdir(sys.argv[1])
+while True:
+    for file in sys.argv[3:]:
+        os.symlink(file, "next")
+        os.rename("next", sys.argv[2])
+PY
+  racer=$!
+}
+
 # collect LABEL SECONDS COMMAND...: runs a test program that prints `ok NAME` and `FAIL NAME: ...` lines, counts them, and takes
 # any end but exit(0) and exit(1) for a failure of its own.
 collect() {

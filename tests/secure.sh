@@ -126,15 +126,7 @@ if command -v python3 >/dev/null; then
   printf '%b' "[stats]\nexit = text\nfile = $WORK/out/good\n" >"$WORK/good/hakmem.ini"
   printf '%b' "[stats]\nexit = text\nfile = $WORK/out/bad\n" >"$WORK/theirs/hakmem.ini"
   ln -s "$WORK/good/hakmem.ini" "$ini"
-  python3 - "$WORK/etc" "$WORK/good/hakmem.ini" "$WORK/theirs/hakmem.ini" <<'PY' &
-import os, sys
-os.chdir(sys.argv[1])
-while True:
-    for file in sys.argv[2:]:
-        os.symlink(file, "next")
-        os.rename("next", "hakmem.ini")
-PY
-  racer=$!
+  change_link "$WORK/etc" hakmem.ini "$WORK/good/hakmem.ini" "$WORK/theirs/hakmem.ini"
   good=0 bad=0 refused=0 runs=0
   end=$((SECONDS + 4))
   while [ $SECONDS -lt $end ]; do

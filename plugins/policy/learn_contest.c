@@ -37,6 +37,7 @@ enum {
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
   WINDOW = 16,           /* trials; see phase_trial */
   WINDOWS = 4,           /* together they are a wide one */
+  MOVES = 4,             /* trials in a window that is not full, for a look at it when an arm wins */
   OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
   PROBATION_LEAST = 24,  /* trials of a new champion before it is compared with the one before */
@@ -373,7 +374,7 @@ static bool moves(const struct learn_contest *contest, double *moved)
   double n = contest->window_count, error;
   *moved = n > 0 ? contest->window / n - contest->level.mean : 0;
   error = n > 0 ? sqrt(learn_variance(&contest->level) * (1 / n + 1 / contest->level.n)) : 0;
-  return n >= FEW && contest->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
+  return n >= MOVES && contest->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
 }
 
 static void end_turn(struct learn *learn, struct learn_contest *contest, enum learn_result result)
