@@ -66,6 +66,16 @@ static bool open_range(struct extent_pool *pool, struct arena *arena, size_t fir
   return true;
 }
 
+/* The same with all that is closed around them: that joins what is open beside it, where another kernel mapping is refused. */
+static bool open_gaps(struct extent_pool *pool, struct arena *arena, size_t first, size_t end)
+{
+  bool opened = true;
+  for (size_t at; opened && (at = bits_next(arena->open, first, end, false)) < end;) {
+    opened = open_range(pool, arena, bits_back(arena->open, 0, at), bits_next(arena->open, at, arena->granules, true));
+  }
+  return opened;
+}
+
 /*
  * Makes granules writable that belong to a block. Without a lead in front of it: whole huge pages, and some more at the top for the
  * next blocks, which saves system calls and keeps an arena at two kernel mappings.
@@ -86,7 +96,8 @@ bool arena_open(struct extent_pool *pool, struct arena *arena, size_t first, siz
   size_t to = round_up(end, HUGE_GRANULES);
   size_t ahead = pool->lead == 0 && to > arena->top ? round_up(arena->top / 4, HUGE_GRANULES) : 0;
   ahead = ahead > arena->granules - to ? arena->granules - to : ahead;
-  return open_range(pool, arena, from, to + ahead) || (ahead > 0 && open_range(pool, arena, from, to));
+  return open_range(pool, arena, from, to + ahead) || (ahead > 0 && open_range(pool, arena, from, to)) ||
+         open_gaps(pool, arena, first, end);
 }
 
 /* Takes free granules; returns how many of them do not read as zero. */

@@ -27,7 +27,7 @@
 enum {
   ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
   LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
-  GAPS_LOG2 = 4,      /* of the peak, this part more may be dirty or taken, as a power of two, */
+  GAPS_LOG2 = 3,      /* of the peak, this part more may be dirty or taken, as a power of two, */
   GAPS_MOST_LOG2 = 1, /* and where blocks fit badly, this */
   LEADS = 8192,       /* no more than so many leads, for the same reason as with moves */
   MOVES_LIVE = 1024   /* no moves beyond so many own mappings: each is a kernel mapping, and there are 65530 */
@@ -238,13 +238,13 @@ static void note_use(struct extent_pool *pool)
 
 /*
  * How many dirty granules are too many: those that, with the taken ones, exceed what was taken at most in the last two periods.
- * First fit leaves gaps, for which a part of that is allowed on top: twice as much each time that as much as the peak has been purged,
- * which is touched anew soon after. Under pool->lock.
+ * First fit leaves gaps, for which a part of that is allowed on top: twice as much each time that half as much as the peak has been
+ * purged, which is touched anew soon after. Under pool->lock.
  */
 static size_t surplus(const struct extent_pool *pool)
 {
   size_t peak = pool->peak > pool->peak_before ? pool->peak : pool->peak_before;
-  size_t again = peak != 0 ? (pool->purged + pool->purged_before) / peak : 0;
+  size_t again = peak != 0 ? 2 * (pool->purged + pool->purged_before) / peak : 0;
   size_t gaps = peak >> (again < GAPS_LOG2 - GAPS_MOST_LOG2 ? GAPS_LOG2 - again : GAPS_MOST_LOG2);
   size_t allowed = peak + gaps > pool->taken ? peak + gaps - pool->taken : 0;
   return pool->dirty >= allowed + pool->unit && pool->dirty >= pool->stuck + pool->unit ? pool->dirty - allowed : 0;
