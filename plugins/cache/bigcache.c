@@ -21,6 +21,7 @@ enum {
   DEPTH = 64,      /* ranges on a shelf; what bounds the walk along it */
   STEPS_LOG2 = 3,  /* classes to each doubling of the capacity, as a power of two */
   CLASSES = 97,    /* see class_of */
+  WORDS = 2,       /* of 64 classes each */
   SITES = 64,      /* call sites with counts of their own; a power of two */
   SITE_PROBES = 4, /* places in which a site is looked for */
   TOP_SITES = 4,   /* of them in the statistics */
@@ -123,6 +124,7 @@ struct size_class {
   _Alignas(64) struct shelf shelf[SHELVES];
 };
 
+static_assert(WORDS == (CLASSES + 63) / 64, "one bit for each class");
 static_assert(sizeof(struct size_class) == 64, "a class that is empty is passed over by reading one cache line");
 static_assert((SHELVES & (SHELVES - 1)) == 0 && (SITES & (SITES - 1)) == 0, "a hash is cut to them by masking");
 
@@ -142,6 +144,7 @@ struct bigcache {
   uint64_t peak_before;    /* the same of the period before; atomic */
   uint64_t since;          /* start of this period, ns; atomic */
   uint32_t hand;           /* class at which the next eviction starts; atomic */
+  uint64_t filled[WORDS];  /* one bit for each class: clear where no shelf has ranges, set where one may; atomic */
   uint8_t useful[CLASSES]; /* 1: had a hit since the eviction hand last passed; atomic */
   struct site sites[SITES];
   struct size_class classes[CLASSES];
@@ -287,11 +290,12 @@ static uint32_t count_of(const struct shelf *shelf)
   return __atomic_load_n(&shelf->count, __ATOMIC_RELAXED);
 }
 
-static void push(struct shelf *shelf, hak_range *range)
+static void push(struct bigcache *cache, uint32_t cls, struct shelf *shelf, hak_range *range)
 {
   range->next = shelf->head;
   shelf->head = range;
   __atomic_store_n(&shelf->count, shelf->count + 1, __ATOMIC_RELAXED);
+  __atomic_fetch_or(&cache->filled[cls / 64], UINT64_C(1) << cls % 64, __ATOMIC_ACQ_REL); /* always: see note_empty */
 }
 
 static hak_range *pull(struct shelf *shelf, hak_range **link)
@@ -366,14 +370,15 @@ static hak_range *take_from_class(struct bigcache *cache, struct size_class *cla
 /* Puts a range on a shelf of its class. When all are full, the oldest of its own shelf is displaced: that one is returned. */
 static hak_range *shelve(struct bigcache *cache, hak_range *range)
 {
-  struct size_class *class = &cache->classes[class_of(range->capacity)];
+  uint32_t cls = class_of(range->capacity);
+  struct size_class *class = &cache->classes[cls];
   uint32_t first = hash(range->site);
   for (uint32_t i = 0; i < SHELVES; i++) {
     struct shelf *shelf = &class->shelf[(first + i) & (SHELVES - 1)];
     if (count_of(shelf) < DEPTH && try_acquire(shelf)) {
       bool room = count_of(shelf) < DEPTH;
       if (room) {
-        push(shelf, range);
+        push(cache, cls, shelf, range);
       }
       hak_lock_release(cache->host, &shelf->lock);
       if (room) {
@@ -384,7 +389,7 @@ static hak_range *shelve(struct bigcache *cache, hak_range *range)
   struct shelf *own = &class->shelf[first & (SHELVES - 1)];
   hak_lock_acquire(cache->host, &own->lock);
   hak_range *displaced = count_of(own) >= DEPTH ? pull(own, oldest_on(own)) : NULL;
-  push(own, range);
+  push(cache, cls, own, range);
   hak_lock_release(cache->host, &own->lock);
   return displaced;
 }
@@ -429,26 +434,54 @@ static hak_range *oldest_of(struct bigcache *cache, struct size_class *class)
   return range;
 }
 
+/* The first class from `from` on, and round, where there may be ranges; CLASSES when all are empty. */
+static uint32_t next_filled(const struct bigcache *cache, uint32_t from)
+{
+  uint32_t word = from / 64;
+  uint64_t bits = __atomic_load_n(&cache->filled[word], __ATOMIC_RELAXED) & (~UINT64_C(0) << from % 64);
+  for (uint32_t i = 0; i < WORDS && bits == 0; i++) {
+    word = (word + 1) % WORDS;
+    bits = __atomic_load_n(&cache->filled[word], __ATOMIC_RELAXED);
+  }
+  return bits != 0 ? word * 64 + (uint32_t)__builtin_ctzll(bits) : CLASSES;
+}
+
+/*
+ * A class was found empty. Whoever puts a range there meanwhile sets the bit after the range is there: either that comes later than
+ * the clearing, or the range is seen here.
+ */
+static void note_empty(struct bigcache *cache, uint32_t cls)
+{
+  uint64_t *word = &cache->filled[cls / 64], bit = UINT64_C(1) << cls % 64;
+  __atomic_fetch_and(word, ~bit, __ATOMIC_ACQ_REL);
+  for (uint32_t i = 0; i < SHELVES; i++) {
+    if (count_of(&cache->classes[cls].shelf[i]) != 0) {
+      __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
+    }
+  }
+}
+
 /*
  * Evicts one range. A hand goes round the classes; each loses its oldest range in turn, but one that had a hit since the hand
  * last came by is spared once. False when nothing was found in two rounds.
  */
 static bool evict(struct bigcache *cache, hak_range **chain)
 {
-  uint32_t at = __atomic_load_n(&cache->hand, __ATOMIC_RELAXED);
-  for (uint32_t i = 0; i < 2 * CLASSES; i++) {
-    uint32_t cls = at;
-    at = at + 1 < CLASSES ? at + 1 : 0;
+  uint32_t cls = next_filled(cache, __atomic_load_n(&cache->hand, __ATOMIC_RELAXED));
+  for (uint32_t i = 0; i < 2 * CLASSES && cls < CLASSES; i++) {
+    uint32_t after = cls + 1 < CLASSES ? cls + 1 : 0;
     if (i < CLASSES && __atomic_load_n(&cache->useful[cls], __ATOMIC_RELAXED) != 0) {
       __atomic_store_n(&cache->useful[cls], 0, __ATOMIC_RELAXED);
-      continue;
+    } else {
+      hak_range *range = oldest_of(cache, &cache->classes[cls]);
+      if (range != NULL) {
+        __atomic_store_n(&cache->hand, after, __ATOMIC_RELAXED);
+        give_up(cache, range, BIG_EVICTIONS, chain);
+        return true;
+      }
+      note_empty(cache, cls);
     }
-    hak_range *range = oldest_of(cache, &cache->classes[cls]);
-    if (range != NULL) {
-      __atomic_store_n(&cache->hand, at, __ATOMIC_RELAXED);
-      give_up(cache, range, BIG_EVICTIONS, chain);
-      return true;
-    }
+    cls = next_filled(cache, after);
   }
   return false;
 }
@@ -648,6 +681,9 @@ static void bigcache_fork_child(void *self)
     }
   }
   hak_gauge(cache->host, BIG_CACHED, bytes);
+  for (uint32_t i = 0; i < WORDS; i++) { /* one that is gone may have been about to set a bit */
+    cache->filled[i] = i + 1 < WORDS ? ~UINT64_C(0) : ~UINT64_C(0) >> (64 * WORDS - CLASSES);
+  }
 }
 
 static int32_t bigcache_set(void *self, uint32_t option, hak_value value)
