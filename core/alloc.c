@@ -107,7 +107,10 @@ static void *routed(struct hki_thread *thread, struct hki_want *want, bool measu
 {
   struct hki_backend *backend = hki_route_backend(want->arm, want->size);
   bool large = want->size > HAK_CLASS_MAX;
-  uint64_t began = measured ? hki_os.now() : 0;
+  struct hki_trial_begin begin = {0};
+  if (HKI_UNLIKELY(measured)) {
+    begin = (struct hki_trial_begin){.ns = hki_os.now(), .release = thread->release_ns};
+  }
   void *block = from(thread, backend, want);
   if (HKI_UNLIKELY(block == NULL)) {
     block = from_elsewhere(thread, backend, want);
@@ -118,7 +121,7 @@ static void *routed(struct hki_thread *thread, struct hki_want *want, bool measu
       hki_byte_counted(block, want->row);
     }
     if (HKI_UNLIKELY(measured)) {
-      hki_trial_start(want, block, began);
+      hki_trial_start(want, block, &begin, thread);
     }
   }
   return block;

@@ -20,7 +20,7 @@ enum {
   RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
   DONE = 256,          /* finished ones that wait */
   WINDOWS = 4,         /* pieces of a large block that are looked at, */
-  WINDOW = 256,        /* of so many pages each */
+  WINDOW = 1024,       /* of so many pages each: a call takes longer than to look at a thousand pages */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   INCOME = 100,        /* of the time, one part in so many may go into measuring */
@@ -78,7 +78,7 @@ static struct {
 /* ---- resident pages -------------------------------------------------------------------------------------------------- */
 
 /*
- * Bytes of [block, block + size) in resident pages. Of a block beyond 4 MiB, a window in each of four pieces stands for the rest. Where
+ * Bytes of [block, block + size) in resident pages. Of a block beyond 16 MiB, a window in each of four pieces stands for the rest. Where
  * in its piece depends on the address: programs touch the first page and round distances, and the same block is looked at alike.
  */
 static uint64_t resident(const void *block, size_t size)
@@ -244,9 +244,18 @@ static struct running *place(void)
   return oldest;
 }
 
-HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t began)
+/* What took so long, without the release of other blocks' pages, which the arms are charged with that had them. */
+static uint64_t own_ns(uint64_t ns, uint64_t release_before, const struct hki_thread *thread)
+{
+  uint64_t release = thread->release_ns - release_before;
+  return ns > release ? ns - release : 0;
+}
+
+HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, const struct hki_trial_begin *begin,
+                              const struct hki_thread *thread)
 {
   uint64_t got = hki_os.now();
+  uint64_t cpu_ns = own_ns(got - begin->ns, begin->release, thread);
   hki_entry entry = hki_pagemap_get((uintptr_t)block);
   struct hki_span *span = hki_entry_kind(entry) == HKI_PAGE_BLOCK ? hki_entry_record(entry) : NULL;
   uint64_t before = want->untouched ? 0 : resident(block, span != NULL ? span->range.capacity : want->size);
@@ -254,8 +263,8 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, uint64_t
   struct running *trial = place();
   *trial = (struct running){.site = want->site,
                             .number = want->number,
-                            .began = began,
-                            .cpu_ns = got - began,
+                            .began = begin->ns,
+                            .cpu_ns = cpu_ns,
                             .before = before,
                             .bytes = want->size,
                             .row = (uint16_t)want->row,
@@ -297,8 +306,7 @@ static struct running *find(uint32_t id)
 HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki_thread *thread)
 {
   uint64_t freed = hki_os.now();
-  uint64_t release = thread->release_ns - end->release;
-  uint64_t free_ns = freed - end->began > release ? freed - end->began - release : 0;
+  uint64_t free_ns = own_ns(freed - end->began, end->release, thread);
   uint64_t held = resident_after(end);
   hki_lock(&lock);
   struct running *t = find(end->trial);

@@ -17,8 +17,15 @@ bool hki_trial_turn(void);
 /* True when this block is to be measured. Every block of a challenger is. [any] */
 bool hki_trial_due(const struct hki_want *want);
 
-/* Begins the trial of a block that malloc got between `began` and now, and is about to hand out. */
-void hki_trial_start(const struct hki_want *want, void *block, uint64_t began);
+/* What is noted before malloc gets a block that is to be measured. */
+struct hki_trial_begin {
+  uint64_t ns;
+  uint64_t release; /* hki_thread.release_ns */
+};
+
+/* Begins the trial of the block that malloc has got since and is about to hand out. */
+void hki_trial_start(const struct hki_want *want, void *block, const struct hki_trial_begin *begin,
+                     const struct hki_thread *thread);
 
 /* A trial between the beginning and the end of its block's free. */
 struct hki_trial_end {

@@ -44,13 +44,23 @@ for key in policy.flip.few_tried policy.flip.trials policy.flip.hits policy.flip
   if [ "$(value "$key")" -gt 0 ]; then ok "$key counts"; else fail "$key counts" "$(value "$key")" "more than 0"; fi
 done
 
+# A block is not charged with the release of another one that its malloc has to make room for.
+build slow.so "$TESTS/plugins/slow.c" -shared -fPIC -fvisibility=hidden
+build scenario "$TOP_SRCDIR/bench/scenario.c"
+settings="core.policy=flip;core.reclaim=none;strategy.default.route=malloc, slow from 256K;backend.slow.ns=0;backend.slow.free_ns=5000000"
+report=$(env LD_PRELOAD="$LIB" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;$settings;stats.exit=text" \
+  "$WORK/scenario" streaming -t first 2>&1)
+trials=$(value policy.flip.trials) dear=$(value policy.flip.dear_trials) released=$(value policy.flip.released)
+if [ "$released" -gt 1000000000 ] && [ $((dear * 10)) -le "$trials" ] && [ "$trials" -gt 8 ]; then ok "others' releases are not a block's"; else
+  fail "others' releases are not a block's" "$dear of $trials trials with one, $released ns of releases" "at most a tenth"
+fi
+
 # The block that a thread freed last.
 build last "$TESTS/last.c"
 default=$TOP_SRCDIR/etc/hakmem.ini
 collect "last block" 60 under "$default" "" "$WORK/last"
 collect "last block, no cache" 60 under "$default" "core.cache=none;core.reclaim=none" "$WORK/last" none
 collect "last block, cap" 60 under "$default" "core.cap=0" "$WORK/last" none
-build scenario "$TOP_SRCDIR/bench/scenario.c"
 report=$(under "$default" "stats.exit=text" "$WORK/scenario" vm -t first -n 100 2>&1)
 hits=$(value cache.bigcache.hits)
 if [ "$hits" -ge 990 ] && [ "$hits" -lt 1000 ]; then ok "what needs no cache are hits"; else

@@ -5,12 +5,13 @@
  */
 #include <hakmem/plugin.h>
 
-enum { TRIALS, BAD_TRIALS, HITS, FAULTS, RELEASED, FEW_TRIED, TOO_MANY, ALIKE18, ALIKE19, ALIKE20, COUNTERS };
+enum { TRIALS, BAD_TRIALS, DEAR_TRIALS, HITS, FAULTS, RELEASED, FEW_TRIED, TOO_MANY, ALIKE18, ALIKE19, ALIKE20, COUNTERS };
 enum { FEW = 1, THREADS = 2 /* so many blocks may have been drawn under the table before */ };
 
 static const hak_counter counters[COUNTERS] = {
     [TRIALS] = {"trials", HAK_COUNTER, HAK_SUM_NONE, "", "measured blocks seen"},
     [BAD_TRIALS] = {"bad_trials", HAK_COUNTER, HAK_SUM_NONE, "", "of them, with numbers that cannot be"},
+    [DEAR_TRIALS] = {"dear_trials", HAK_COUNTER, HAK_SUM_NONE, "", "of them, of blocks with 5 ms and more in malloc and free"},
     [HITS] = {"hits", HAK_COUNTER, HAK_SUM_NONE, "", "of them, from the cache"},
     [FAULTS] = {"faults", HAK_COUNTER, HAK_SUM_NONE, "ns", "their first touches"},
     [RELEASED] = {"released", HAK_COUNTER, HAK_SUM_NONE, "ns", "release of pages, of all blocks"},
@@ -29,6 +30,7 @@ static int32_t flip_choose(void *self, const hak_sample *sample, hak_choice *cho
   for (uint32_t i = 0; i < sample->trial_count; i++) {
     const hak_trial *t = hak_sample_trial(sample, i);
     hak_count(core, TRIALS, 1);
+    hak_count(core, DEAR_TRIALS, t->cpu_ns >= 5000000);
     hak_count(core, HITS, t->hit);
     hak_count(core, FAULTS, t->fault_ns);
     if (t->row >= choice->row_count || t->arm >= sample->arm_count || t->bytes <= HAK_CLASS_MAX || t->cpu_ns == 0 ||

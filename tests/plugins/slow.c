@@ -8,7 +8,7 @@
 
 /* ---- options --------------------------------------------------------------------------------------------------------- */
 
-enum { PAGES, NS, OPTIONS };
+enum { PAGES, NS, FREE_NS, OPTIONS };
 
 static const hak_option options[OPTIONS] = {
     [PAGES] = {.key = "pages", .type = HAK_PAGES, .fallback = "mmap", .help = "where its pages come from"},
@@ -18,6 +18,8 @@ static const hak_option options[OPTIONS] = {
             .min = "0",
             .max = "1000000000",
             .help = "nanoseconds spent for each block"},
+    [FREE_NS] =
+        {.key = "free_ns", .type = HAK_INT, .fallback = "0", .min = "0", .max = "1000000000", .help = "and on giving it back"},
 };
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
@@ -25,7 +27,7 @@ static const hak_option options[OPTIONS] = {
 static struct {
   const hak_host *host;
   const hak_pages *pages;
-  uint64_t ns;
+  uint64_t ns, free_ns;
 } slow;
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
@@ -35,16 +37,22 @@ static int32_t slow_start(const hak_host *host, const hak_value *values, void **
   slow.host = host;
   slow.pages = values[PAGES].pages;
   slow.ns = (uint64_t)values[NS].integer;
+  slow.free_ns = (uint64_t)values[FREE_NS].integer;
   *self = &slow;
   return HAK_OK;
+}
+
+static void spend(uint64_t ns)
+{
+  for (uint64_t end = slow.host->os->now() + ns; slow.host->os->now() < end;) {
+  }
 }
 
 static hak_block slow_alloc(void *self, void **slot, size_t size, size_t align)
 {
   (void)self;
   (void)slot;
-  for (uint64_t end = slow.host->os->now() + slow.ns; slow.host->os->now() < end;) {
-  }
+  spend(slow.ns);
   return slow.pages->alloc(slow.pages, size, align);
 }
 
@@ -52,6 +60,7 @@ static void slow_free(void *self, void **slot, void *base, size_t capacity)
 {
   (void)self;
   (void)slot;
+  spend(slow.free_ns);
   slow.pages->free(slow.pages, base, capacity);
 }
 
