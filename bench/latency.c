@@ -8,7 +8,7 @@
  *   -s BYTES   of each of its blocks (1048576)
  *
  * All of these blocks are filled first. Then the main thread allocates 64 bytes at a time, with 1,024 blocks live, and takes the time
- * of each malloc, until the other thread has freed its last block. The result is one line of JSON with quantiles. Nothing but
+ * of each malloc from when the other thread begins to free until it has freed its last block. The result is one line of JSON with quantiles. Nothing but
  * the measured calls allocates in between.
  *
  * The histogram belongs to the main thread; `began` and `ended` are atomic.
@@ -53,8 +53,9 @@ static uint64_t measure(void)
       die("malloc", strerror(errno));
     }
     **(char *volatile *)place = 1;
-    histogram[took < LONGEST ? took : LONGEST]++;
-    if (calls == LIVE) {
+    if (calls > LIVE) {
+      histogram[took < LONGEST ? took : LONGEST]++;
+    } else if (calls == LIVE) {
       __atomic_store_n(&began, true, __ATOMIC_RELEASE);
     }
   }
@@ -111,7 +112,7 @@ int main(int argc, char **argv)
   if (pthread_create(&thread, NULL, free_all, NULL) != 0) {
     die("pthread_create", strerror(errno));
   }
-  uint64_t calls = measure();
+  uint64_t all = measure(), calls = all - LIVE;
   pthread_join(thread, NULL);
   struct hak_totals after = hakmem_totals();
 
@@ -122,7 +123,7 @@ int main(int argc, char **argv)
   printf("{\"calls\": %llu, \"p50\": %u, \"p99\": %u, \"p99.9\": %u, \"p99.99\": %u, \"longest\": %u, \"peak_kib\": %lld, "
          "\"malloc\": \"%s\", \"blocks\": %llu",
          (unsigned long long)calls, quantile(calls, 50000), quantile(calls, 99000), quantile(calls, 99900),
-         quantile(calls, 99990), longest, (long long)peak_kib(), malloc_object(), (unsigned long long)(calls + block_count));
+         quantile(calls, 99990), longest, (long long)peak_kib(), malloc_object(), (unsigned long long)(all + block_count));
   if (hakmem_stats != NULL) {
     /* The stack and the descriptor of the thread are libc's business: a block more than were asked for. */
     printf(", \"allocs\": %llu, \"frees\": %llu, \"reallocs\": 2", (unsigned long long)(after.allocs - before.allocs),

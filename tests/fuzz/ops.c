@@ -36,6 +36,7 @@ static struct block {
 static size_t live;                   /* bytes requested */
 static uint32_t owners;               /* blocks so far */
 static uint64_t made, freed, resized; /* calls that must have been counted */
+static uint64_t operations;           /* of all inputs */
 
 /* ---- the configuration --------------------------------------------------------------------------------------------- */
 
@@ -325,6 +326,7 @@ static void one_call(void)
 {
   uint32_t what = byte(), how = what / 16;
   struct block *b = &block[byte() % SLOTS];
+  operations++;
   what %= 16;
   if (what < 8 && b->base != NULL && !(what == 6 || what == 7)) {
     release(b, how);
@@ -368,6 +370,12 @@ static void one_call(void)
     change_setting(byte());
     break;
   }
+}
+
+/* In the form in which libFuzzer prints its own. */
+static __attribute__((destructor)) void tell(void)
+{
+  fprintf(stderr, "stat::operations: %llu\n", (unsigned long long)operations);
 }
 
 static struct hak_totals totals(void)
