@@ -5,6 +5,9 @@
  * Owns the current chunk, under hki_meta_lock. Small pieces are cut from chunks of CHUNK bytes; a piece that would waste much of one
  * gets a mapping of its own. The first chunk is about what loading and the first blocks need, with its pages: one call for what would
  * be a page fault each. Nothing is ever freed, so that a stale pointer to a record always meets a record.
+ *
+ * Around the first chunk lie guard pages, and under hardening = full around all, so that a write beyond a block does not run into
+ * records. Each guard is a kernel mapping, so chunks are larger there.
  */
 #define _GNU_SOURCE
 #include "meta.h"
@@ -14,34 +17,49 @@
 
 #include "lock.h"
 #include "os.h"
+#include "settings.h"
 
-enum { FIRST = 128 * 1024, CHUNK = 256 * 1024, LARGE = CHUNK / 4, PAGE = 4096 };
+enum { FIRST = 128 * 1024, CHUNK = 256 * 1024, CHUNK_GUARDED = 16 * CHUNK, LARGE = CHUNK / 4, PAGE = 4096 };
 
 hak_lock hki_meta_lock;
 static char *at, *end; /* unused part of the current chunk */
 
-static char *map(size_t size, int populate)
+static char *map(char *place, size_t size, int protection, int flags)
 {
-  long r = hki_os.mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | populate, -1, 0);
-  if (hak_os_failed(r)) {
-    return NULL;
+  flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  long r = hki_os.mmap(place, size, protection, flags, -1, 0);
+  return hak_os_failed(r) ? NULL : (char *)r;
+}
+
+/* Memory for pieces; `populate`: MAP_POPULATE or 0. Without guards where there may be no more mappings. */
+static char *obtain(size_t size, int populate, bool guarded)
+{
+  char *around = guarded ? map(NULL, size + 2 * PAGE, PROT_NONE, 0) : NULL;
+  char *p = around != NULL ? map(around + PAGE, size, PROT_READ | PROT_WRITE, MAP_FIXED | populate) : NULL;
+  if (p == NULL) {
+    if (around != NULL) {
+      (void)hki_os.munmap(around, size + 2 * PAGE);
+    }
+    p = map(NULL, size, PROT_READ | PROT_WRITE, populate);
   }
-  HKI_ADD(&hakmem_root.metadata, size);
-  return (char *)r;
+  HKI_ADD(&hakmem_root.metadata, p != NULL ? size : 0);
+  return p;
 }
 
 void *hki_meta_alloc(size_t size, size_t align)
 {
+  bool full = hki_settings.hardening == HKI_FULL;
   if (size >= LARGE) {
-    return size <= HKI_SIZE_MAX - PAGE ? map(hki_round_up(size, PAGE), 0) : NULL;
+    return size <= HKI_SIZE_MAX - PAGE ? obtain(hki_round_up(size, PAGE), 0, full) : NULL;
   }
   hki_leaf_lock(&hki_meta_lock);
   char *p = (char *)hki_round_up((uintptr_t)at, align);
   if (at == NULL || p + size > end) {
-    size_t chunk = end == NULL && size <= FIRST ? FIRST : CHUNK;
-    p = map(chunk, end == NULL ? MAP_POPULATE : 0);
+    bool first = end == NULL;
+    size_t chunk = first ? FIRST : full ? CHUNK_GUARDED : CHUNK;
+    p = obtain(chunk, first ? MAP_POPULATE : 0, first || full);
     if (p == NULL) { /* address space is short: a page may still be there */
-      p = map(hki_round_up(size, PAGE), 0);
+      p = obtain(hki_round_up(size, PAGE), 0, false);
       hki_leaf_unlock(&hki_meta_lock);
       return p;
     }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <fenv.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@
 #include "plugin.h"
 #include "report.h"
 #include "route.h"
+#include "settings.h"
 #include "starts.h"
 #include "thread.h"
 #include "trust.h"
@@ -425,6 +427,37 @@ START_TEST(free_needs_no_memory)
 }
 END_TEST
 
+/* Whether a write there ends the process. */
+static bool fatal(volatile char *place)
+{
+  int status = 0;
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    *place = 1;
+    _exit(0);
+  }
+  ck_assert_int_eq(waitpid(child, &status, 0), child);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV;
+}
+
+START_TEST(records_lie_between_guards)
+{
+  const size_t large = 128 << 10, piece = 4096;
+  uint32_t hardening = hki_settings.hardening;
+  hki_settings.hardening = HKI_FULL;
+  volatile char *own = hki_meta_alloc(large, 64);
+  ck_assert(own != NULL && fatal(own - 1) && fatal(own + large) && !fatal(own) && !fatal(own + large - 1));
+  volatile char *last = hki_meta_alloc(piece, piece), *next = hki_meta_alloc(piece, piece);
+  for (int i = 0; i < 2000 && next == last + piece; i++) { /* to the end of a chunk */
+    last = next;
+    next = hki_meta_alloc(piece, piece);
+  }
+  ck_assert(next != NULL && next != last + piece && fatal(next - 1) && !fatal(next));
+  hki_settings.hardening = hardening;
+}
+END_TEST
+
 /* The message for a plugin whose name finds no memory says so. */
 START_TEST(plugin_without_memory_is_refused)
 {
@@ -566,6 +599,7 @@ int main(void)
   tcase_add_test(tc, every_system_call_may_be_refused);
   tcase_add_test(tc, counters_equal_the_calls_of_all_threads);
   tcase_add_test(tc, free_needs_no_memory);
+  tcase_add_test(tc, records_lie_between_guards);
   tcase_add_test(tc, plugin_without_memory_is_refused);
   tcase_add_test(tc, half_exchanged_magazine_holds_nothing);
   tcase_add_test(tc, live_options_reach_running_threads);

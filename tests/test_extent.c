@@ -698,6 +698,45 @@ START_TEST(refused_commit)
 }
 END_TEST
 
+/* Where blocks lie does not follow from where others do, yet they lie close together, and what is free is found. */
+START_TEST(random_places)
+{
+  enum { BLOCKS = 128, SOME = 16 };
+  char *block[2][SOME];
+  unsigned rising = 0, alike = 0;
+  static hak_host hardened;
+  reset_host();
+  memcpy(&hardened, &host, sizeof hardened);
+  hardened.hardened = 2;
+  for (unsigned p = 0; p < 2; p++) {
+    struct extent_pool *pool = extent_start(&hardened, &(struct extent_setup){.arena = GIB, .unit = G});
+    ck_assert_ptr_nonnull(pool);
+    char *all[BLOCKS], *lowest = NULL, *highest = NULL;
+    for (unsigned i = 0; i < BLOCKS; i++) {
+      all[i] = take(pool, G);
+      fill(all[i], G, i);
+      lowest = lowest == NULL || all[i] < lowest ? all[i] : lowest;
+      highest = all[i] > highest ? all[i] : highest;
+      rising += i > 0 && all[i] == all[i - 1] + G;
+    }
+    ck_assert_uint_lt((size_t)(highest - lowest), 2 * BLOCKS * G);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+      ck_assert(filled(all[i], G, i));
+    }
+    for (unsigned i = 0; i < SOME; i++) {
+      block[p][i] = all[i] - (uintptr_t)lowest;
+      alike += p == 1 && block[0][i] == block[1][i];
+    }
+    ck_assert_uint_le((size_t)(take(pool, 64 * MIB) - lowest), GIB);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+      extent_free(pool, all[i], G);
+    }
+  }
+  ck_assert_uint_lt(rising, BLOCKS); /* of 254 */
+  ck_assert_uint_lt(alike, SOME / 2);
+}
+END_TEST
+
 /* As where there may be no more mappings: what splits none is not refused. */
 START_TEST(refused_split)
 {
@@ -1202,6 +1241,7 @@ int main(void)
                                kept_pages_that_the_system_keeps,
                                limited_address_space,
                                refused_commit,
+                               random_places,
                                refused_split,
                                any_kind_of_call_may_keep_failing,
                                fork_while_threads_allocate};

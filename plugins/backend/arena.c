@@ -15,8 +15,9 @@
 #include <sys/mman.h>
 
 enum {
-  HORIZON = 4096, /* granules to each side that are searched for the length of a free run */
-  ARENA_STEP = 16 /* an arena that cannot be reserved is tried again so many times smaller */
+  HORIZON = 4096,  /* granules to each side that are searched for the length of a free run */
+  ARENA_STEP = 16, /* an arena that cannot be reserved is tried again so many times smaller */
+  SCATTER = 128    /* granules of an arena over which the first blocks are strewn, if they are */
 };
 
 static_assert(EXTENT_HUGE == HUGE_GRANULES * HAK_GRANULE, "huge pages are whole granules");
@@ -50,6 +51,31 @@ size_t arena_fit(struct arena *arena, size_t count, size_t align)
   }
   arena->lowest[order] = lowest;
   return first;
+}
+
+/* The generator of G. Marsaglia: Xorshift RNGs, 2003. */
+static size_t draw_below(struct extent_pool *pool, size_t limit)
+{
+  pool->random ^= pool->random << 13;
+  pool->random ^= pool->random >> 7;
+  pool->random ^= pool->random << 17;
+  return (size_t)(pool->random % limit);
+}
+
+size_t arena_fit_random(struct extent_pool *pool, const struct arena *arena, size_t count, size_t align)
+{
+  size_t limit = arena->top > SCATTER ? arena->top : SCATTER;
+  limit = limit < arena->granules ? limit : arena->granules;
+  for (size_t from = draw_below(pool, limit); (from = bits_next(arena->used, from, limit, false)) < limit;) {
+    size_t first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
+    size_t wanted = first + count;
+    size_t end = bits_next(arena->used, from, wanted < limit ? wanted : limit, true);
+    if (end == wanted) {
+      return first;
+    }
+    from = end;
+  }
+  return arena->granules;
 }
 
 /* Makes granules writable. False when the system refuses. */

@@ -59,6 +59,7 @@ struct extent_pool {
   bool busy;                     /* a block came or went in this period */
   const hak_purger *last_purger; /* for what was kept; NULL: none yet */
   bool advise;                   /* ask for transparent huge pages; constant */
+  uint64_t random;               /* state of the numbers that places are drawn by; 0: blocks lie as low as they fit */
 };
 
 static inline void uncount(const struct extent_pool *pool, uint32_t counter, uint64_t amount)
@@ -95,6 +96,9 @@ size_t order_of(size_t granules);
 
 /* The lowest free run of `count` granules at a multiple of `align`; arena->granules when there is none. */
 size_t arena_fit(struct arena *arena, size_t count, size_t align);
+
+/* The same, but the lowest from a random granule on, within what is open; arena->granules when there is none. */
+size_t arena_fit_random(struct extent_pool *pool, const struct arena *arena, size_t count, size_t align);
 
 /* Makes granules writable that belong to a block, which may have a lead in front of it. False when the system refuses. */
 bool arena_open(struct extent_pool *pool, struct arena *arena, size_t first, size_t end, bool lead);

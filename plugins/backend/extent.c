@@ -7,6 +7,8 @@
  * is freed, its address space stays, and stays open. Blocks too large for an arena, and blocks that moved in order to grow, are
  * mappings of their own. Nothing is recorded of those: what lies in no arena is one.
  *
+ * Under hardening = full a block lies at a random place among the free ones, so that one block does not tell where others are.
+ *
  * A block may have a lead: address space in front of it that is never opened on its behalf, so that the block begins in the last
  * granule of a huge page that cannot be one. Its first granule has small pages then, and only who touches more gets a huge page.
  *
@@ -21,10 +23,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 enum {
+  HARDENED_FULL = 2,  /* of host->hardened */
   ARENA_DIVISOR = 4,  /* a larger part of an arena than this becomes a mapping of its own */
   LIMIT_SHARE = 64,   /* of a limited address space, one arena takes this fraction */
   GAPS_LOG2 = 3,      /* of the peak, this part more may be dirty or taken, as a power of two, */
@@ -43,6 +47,13 @@ static bool drop_empty(struct extent_pool *pool);
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------------- */
 
+/* A free run of `count` granules. What needs a lead lies as low as it fits: there is none within what is open. */
+static size_t find_run(struct extent_pool *pool, struct arena *arena, size_t lead, size_t count, size_t align)
+{
+  size_t first = pool->random != 0 && lead == 0 ? arena_fit_random(pool, arena, count, align) : arena->granules;
+  return first < arena->granules ? first : arena_fit(arena, count, align);
+}
+
 /* A block of `count` granules, behind `lead` granules, from the lowest arena that has room, or from a new one. Under pool->lock. */
 static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count, size_t align)
 {
@@ -59,7 +70,7 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
     if (arena->lowest[order_of(all)] == arena->granules) {
       continue;
     }
-    first = arena_fit(arena, all, align);
+    first = find_run(pool, arena, lead, all, align);
     if (first < arena->granules && bits_next(arena->open, first, first + lead, true) < first + lead) {
       return HAK_NO_BLOCK; /* a lead that is open is none */
     }
@@ -72,7 +83,7 @@ static hak_block arena_alloc(struct extent_pool *pool, size_t lead, size_t count
     size_t margin = align > EXTENT_HUGE ? align : 0;
     found = arena_reserve(pool, all * HAK_GRANULE + margin);
     if (found != NULL) {
-      first = arena_fit(found, all, align);
+      first = find_run(pool, found, lead, all, align);
       found = arena_open(pool, found, first + lead, first + all, lead != 0) ? found : NULL;
     }
   }
@@ -636,6 +647,13 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->advise = setup->advise;
   pool->keep = limited ? 0 : setup->keep;
   pool->since = host->os->coarse();
+  if (host->hardened == HARDENED_FULL) {
+    const void *seed = (const void *)getauxval(AT_RANDOM); /* of the kernel, another one for each process */
+    if (seed != NULL) {
+      memcpy(&pool->random, seed, sizeof pool->random);
+    }
+    pool->random = (pool->random ^ (uintptr_t)pool) | 1;
+  }
   return pool;
 }
 
