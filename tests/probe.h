@@ -3,7 +3,7 @@
  * probe.h - shared by the test programs: one line per check, byte patterns, and the proof that hakmem serves the process.
  *
  * Output goes through write(2) from a stack buffer, so that a report never allocates between two steps of a test. The totals
- * come from hak_stats of the preloaded library. No lock: checks are printed by one thread at a time.
+ * come from hak_stats of the preloaded library. No lock: checks are printed by one thread at a time. C and C++ both.
  */
 #ifndef HAKMEM_TESTS_PROBE_H
 #define HAKMEM_TESTS_PROBE_H
@@ -65,7 +65,9 @@ __attribute__((unused)) static void *probe_symbol(const char *name)
 __attribute__((unused)) static struct hak_totals probe_totals(void)
 {
   static int (*stats)(struct hak_totals *);
-  struct hak_totals totals = {.struct_size = sizeof totals};
+  struct hak_totals totals;
+  memset(&totals, 0, sizeof totals);
+  totals.struct_size = sizeof totals;
   if (stats == NULL) {
     void *symbol = probe_symbol("hak_stats");
     memcpy(&stats, &symbol, sizeof stats);
@@ -98,7 +100,7 @@ __attribute__((unused)) static void probe_served(void)
 /* A pattern of `size` bytes that depends on `seed` and on the position. */
 __attribute__((unused)) static void probe_fill(void *block, size_t size, uint64_t seed)
 {
-  unsigned char *bytes = block;
+  unsigned char *bytes = (unsigned char *)block;
   size_t at = 0;
   for (; at + 8 <= size; at += 8) {
     uint64_t word = (seed + at) * UINT64_C(0x9e3779b97f4a7c15);
@@ -112,7 +114,7 @@ __attribute__((unused)) static void probe_fill(void *block, size_t size, uint64_
 /* The first `size` bytes are those of a pattern of `filled` bytes. */
 __attribute__((unused)) static bool probe_intact(const void *block, size_t size, size_t filled, uint64_t seed)
 {
-  const unsigned char *bytes = block;
+  const unsigned char *bytes = (const unsigned char *)block;
   size_t at = 0, words = size < filled / 8 * 8 ? size / 8 * 8 : filled / 8 * 8;
   for (; at < words; at += 8) {
     uint64_t word = (seed + at) * UINT64_C(0x9e3779b97f4a7c15);
