@@ -8,7 +8,7 @@
 #include "message.h"
 #include "meta.h"
 
-enum { OPTIONS = 192, WORDS = 32, TEXT = 256, NEAR = 3 };
+enum { OPTIONS = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32, NEAR = 3 };
 
 bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);
 
@@ -355,6 +355,23 @@ void hki_option_unknown(enum hki_section (*classify)(const char *section))
   }
 }
 
+/* Keeps the text of a new value in the place of the one before, so that changes without end take no memory without end. */
+static void keep_text(struct hki_option *option, const char *value)
+{
+  size_t size = strlen(value) + 1;
+  if (size > option->room) {
+    size_t room = hki_round_up(size, TEXT_STEP);
+    char *place = hki_meta_alloc(room, 1);
+    option->changed = place != NULL ? place : option->changed;
+    option->room = place != NULL ? room : option->room;
+  }
+  bool fits = size <= option->room;
+  if (fits) {
+    memcpy(option->changed, value, size);
+  }
+  option->text = fits ? option->changed : "";
+}
+
 int hki_option_set(const char *name, const char *value, const char *who, char *why, size_t why_size)
 {
   struct hki_text text = hki_text(why, why_size);
@@ -385,9 +402,8 @@ int hki_option_set(const char *name, const char *value, const char *who, char *w
     hki_append(&text, "%s: %s refuses \"%s\" (%d)", name, option->section, value, result);
     return EINVAL;
   }
-  const char *kept = hki_meta_string(value);
   hki_append(&text, "%s = %s (was %s)", name, value, option->text);
-  option->text = kept != NULL ? kept : "";
+  keep_text(option, value);
   option->origin = who;
   return 0;
 }

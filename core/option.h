@@ -15,6 +15,8 @@ struct hki_option {
   const hak_option *table; /* its line in the table that declares it */
   uint32_t index;          /* of that line */
   const char *text;        /* value in force, as written */
+  char *changed;           /* of a value that was changed: where its text is, and stays; NULL: none yet */
+  size_t room;             /* bytes there */
   const char *origin;      /* "FILE:LINE", "default", or who changed it */
   /* [slow] Puts a new value in force; NULL: the option cannot change in a running process. */
   int32_t (*set)(void *owner, uint32_t index, hak_value value);

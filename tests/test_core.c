@@ -522,6 +522,13 @@ START_TEST(live_options_reach_running_threads)
   ck_assert_str_eq(why, "unknown key core.epohc; did you mean core.epoch?");
   ck_assert_int_eq(hak_set("core.epoch", "0", why, sizeof why), -1);
   ck_assert_str_eq(why, "core.epoch: found \"0\", expected an integer, 1 to 1000000000");
+  const char *before = hki_meta_alloc(1, 1);
+  for (int i = 0; i < 1000; i++) { /* texts of changes do not add up */
+    char value[100];
+    snprintf(value, sizeof value, "%0*d", 8 + i % 90, 7 + i);
+    ck_assert_int_eq(hak_set("core.epoch", value, NULL, 0), 0);
+  }
+  ck_assert_uint_lt((uintptr_t)hki_meta_alloc(1, 1) - (uintptr_t)before, 1000);
   ck_assert_int_eq(hak_set("core.epoch", "1024", NULL, 0), 0);
 }
 END_TEST
