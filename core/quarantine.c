@@ -5,11 +5,13 @@
  */
 #include "quarantine.h"
 
+#include <errno.h>
 #include <string.h>
-#include <sys/auxv.h>
+#include <sys/random.h>
 
 #include "meta.h"
 #include "misuse.h"
+#include "os.h"
 
 struct hki_quarantine {
   uint64_t random; /* state */
@@ -39,11 +41,12 @@ static struct hki_quarantine *quarantine_of(struct hki_thread *thread)
 {
   if (HKI_UNLIKELY(thread->quarantine == NULL)) {
     struct hki_quarantine *quarantine = hki_meta_alloc(sizeof *quarantine, 64);
-    const void *seed = (const void *)getauxval(AT_RANDOM);
-    if (quarantine != NULL && seed != NULL) {
-      memcpy(&quarantine->random, seed, sizeof quarantine->random); /* of the kernel, another one for each process */
-      quarantine->random = mix(quarantine->random) + (uintptr_t)thread;
+    int saved = errno;
+    /* Not the bytes at AT_RANDOM: libc makes its guards of them, and the order of objects tells about the state. */
+    if (quarantine != NULL && getrandom(&quarantine->random, sizeof quarantine->random, GRND_NONBLOCK) < 0) {
+      quarantine->random = mix(hki_os.now()) + (uintptr_t)thread;
     }
+    errno = saved;
     thread->quarantine = quarantine;
   }
   return thread->quarantine;

@@ -23,8 +23,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 
 enum {
@@ -648,11 +648,9 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->keep = limited ? 0 : setup->keep;
   pool->since = host->os->coarse();
   if (host->hardened == HARDENED_FULL) {
-    const void *seed = (const void *)getauxval(AT_RANDOM); /* of the kernel, another one for each process */
-    if (seed != NULL) {
-      memcpy(&pool->random, seed, sizeof pool->random);
-    }
-    pool->random = (pool->random ^ (uintptr_t)pool) | 1;
+    /* Not the bytes at AT_RANDOM: libc makes its guards of them, and places tell about the state. */
+    ssize_t got = getrandom(&pool->random, sizeof pool->random, GRND_NONBLOCK);
+    pool->random |= got == (ssize_t)sizeof pool->random ? 1 : host->os->now() | 1;
   }
   return pool;
 }
