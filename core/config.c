@@ -234,7 +234,13 @@ static void parse_set(const char *text)
     if (*word == 0) {
       continue;
     }
-    if (dot == NULL || dot == word || kept < length || memchr(word, '\n', (size_t)(equals - word)) != NULL) {
+    if (kept < length) {
+      word[strlen(word) < SHOWN ? strlen(word) : SHOWN] = 0;
+      hki_mistake(&here, "found a setting of %lu characters (\"%s...\"), expected at most %d; ignored", (unsigned long)length,
+                  word, (int)sizeof copy - 1);
+      continue;
+    }
+    if (dot == NULL || dot == word || memchr(word, '\n', (size_t)(equals - word)) != NULL) {
       hki_mistake(&here, "found \"%s\", expected section.key=value; ignored", word);
       continue;
     }

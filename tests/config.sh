@@ -112,6 +112,9 @@ set=";nonsense"
 mistake "HAKMEM_SET: no key" 'hakmem: HAKMEM_SET: found "nonsense", expected section.key=value; ignored'
 set=$';two\nlines'
 mistake "HAKMEM_SET: a line break" 'hakmem: HAKMEM_SET: found "two lines", expected section.key=value; ignored'
+set=";stats.file=/$(printf '%0600d' 0)"
+mistake "HAKMEM_SET: an over-long setting" \
+  'hakmem: HAKMEM_SET: found a setting of 612 characters \("stats.file=/0+\.\.\."\), expected at most 511; ignored'
 set=
 good "HAKMEM_SET overrides the file" "" # strict=on comes from HAKMEM_SET
 ini=$WORK/absent.ini
