@@ -24,7 +24,8 @@ _Static_assert(sizeof(struct hki_backend) == 256, "found from its index by a shi
 extern HKI_HIDDEN struct hki_backend hki_backends[HKI_BACKENDS]; /* [HKI_BOOT] is boot; hakmem_root.backend_count are in use */
 
 #ifdef HKI_TSAN
-/* A wrapped allocator hands memory from thread to thread under locks that the sanitizer does not see. */
+/* A wrapped allocator hands memory from thread to thread under locks that the sanitizer does not see: what comes out of a
+ * backend happens after everything that went into it. */
 extern void __tsan_acquire(void *address);
 extern void __tsan_release(void *address);
 #define HKI_RELEASE(p) __tsan_release(p)
@@ -46,7 +47,6 @@ HKI_INLINE void hki_enter(const struct hki_backend *backend)
 
 HKI_INLINE void hki_leave(struct hki_thread *thread)
 {
-  HKI_ACQUIRE(hki_self);
   hki_self = thread;
 }
 

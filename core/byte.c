@@ -30,6 +30,7 @@ static uintptr_t dress(const struct hki_backend *backend, void **slot, hak_block
   if (got.base == NULL) {
     return 0;
   }
+  HKI_ACQUIRE(backend->inside);
   uintptr_t base = (uintptr_t)got.base;
   uintptr_t block = hki_round_up(base + HKI_ALIGN, align);
   if (!hki_byte_mark(block, backend)) {
@@ -122,6 +123,7 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
   void **slot = &thread->seat[backend->index].slot;
   hki_enter(backend);
   hak_block got = backend->ops.resize(backend->self, slot, (char *)block - HKI_ALIGN, old + HKI_ALIGN, size + HKI_ALIGN);
+  HKI_ACQUIRE(backend->inside);
   uintptr_t moved = (uintptr_t)got.base + HKI_ALIGN;
   if (got.base == NULL) {
     (void)hki_starts_set(starts, (uintptr_t)block);

@@ -50,14 +50,15 @@ HKI_INLINE void hki_byte_release(struct hki_thread *thread, void *block)
   struct hki_backend *backend = hki_header_backend(header);
   struct hki_seat *seat = &thread->seat[header->tag & (HKI_BACKENDS - 1)];
   size_t size = hki_header_size(header);
-  if (HKI_UNLIKELY(header->offset >> HKI_OFFSET_BITS != 0)) {
+  uint64_t offset = header->offset;
+  if (HKI_UNLIKELY(offset >> HKI_OFFSET_BITS != 0)) {
     hki_byte_release_counted(thread, block);
     return;
   }
   HKI_BUMP(&seat->tally.frees, UINT64_C(1));
   HKI_BUMP(&seat->tally.free_bytes, size);
   hki_enter(backend);
-  backend->ops.free(backend->self, &seat->slot, (char *)block - header->offset, size + header->offset);
+  backend->ops.free(backend->self, &seat->slot, (char *)block - offset, size + offset);
   hki_leave(thread);
 }
 

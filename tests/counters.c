@@ -179,6 +179,51 @@ static void test_threads(void)
   }
 }
 
+enum { HANDED_TRIES = 200 };
+
+static void *handed; /* atomic */
+
+static void *free_handed(void *size)
+{
+  void *block;
+  while ((block = __atomic_load_n(&handed, __ATOMIC_ACQUIRE)) == NULL) {
+  }
+  memset(block, 0x55, *(size_t *)size);
+  free(block);
+  /* Nothing but the allocator orders this thread's use of the memory and the next one's. */
+  __atomic_store_n(&handed, NULL, __ATOMIC_RELAXED);
+  return NULL;
+}
+
+/* Allocates until the block that another thread has freed comes again. */
+static void test_handed(size_t size)
+{
+  pthread_t other;
+  void *block[HANDED_TRIES];
+  size_t count = 0, dirty = 0;
+  char name[64];
+  void *first = malloc(size);
+  uintptr_t place = (uintptr_t)first;
+  if (first == NULL || pthread_create(&other, NULL, free_handed, &size) != 0) {
+    abort();
+  }
+  __atomic_store_n(&handed, first, __ATOMIC_RELEASE);
+  while (__atomic_load_n(&handed, __ATOMIC_RELAXED) != NULL) {
+  }
+  do {
+    unsigned char *bytes = block[count] = calloc(1, size);
+    for (size_t i = 0; i < size; i++) {
+      dirty += bytes[i];
+    }
+  } while ((uintptr_t)block[count++] != place && count < HANDED_TRIES);
+  snprintf(name, sizeof name, "%zu bytes that another thread freed are zero from calloc", size);
+  probe_equal(name, dirty, 0);
+  while (count > 0) {
+    free(block[--count]);
+  }
+  pthread_join(other, NULL);
+}
+
 static void test_interface(void)
 {
   int (*stats)(struct hak_totals *), (*write_to)(int, const char *);
@@ -226,6 +271,8 @@ int main(int argc, char **argv)
   test_one_thread();
   test_bytes();
   test_threads();
+  test_handed(3000);
+  test_handed(300000);
   test_interface();
   for (int i = 2; i + 1 < argc; i += 2) {
     write_report(argv[i], argv[i + 1]);

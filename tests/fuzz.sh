@@ -4,7 +4,7 @@
 # for `make fuzz` to begin with, and those that once led to a fault. Runs in every build, sanitizers included.
 . "$(dirname "$0")/lib.sh"
 
-export ASAN_OPTIONS=allocator_may_return_null=1 TSAN_OPTIONS=allocator_may_return_null=1 # where the wrapped malloc is theirs
+export ASAN_OPTIONS=allocator_may_return_null=1 TSAN_OPTIONS="$TSAN_OPTIONS allocator_may_return_null=1" # where the wrapped malloc is theirs
 build flip.so "$TESTS/plugins/flip.c" -shared -fPIC -fvisibility=hidden
 # run TARGET SETTINGS FILE...
 run() { FUZZ_PLUGINS=$PLUGINS FUZZ_SET=$2 timeout 60 "$TOP_BUILDDIR/tests/fuzz/$1" "${@:3}" 2>"$WORK/err"; }

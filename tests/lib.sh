@@ -13,6 +13,7 @@ PLUGINS=$TOP_BUILDDIR/plugins/.libs
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/hakmem-test.XXXXXX") || exit 99
 trap 'rm -rf "$WORK"' EXIT
 unset HAKMEM_CONF HAKMEM_SET HAKMEM_VERBOSE LD_PRELOAD LD_LIBRARY_PATH
+export TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS }suppressions=$TESTS/tsan.supp"
 export LC_ALL=C LIB PLUGINS WORK PATH=$PATH:/usr/sbin:/sbin
 
 passed=0 failed=0 skipped=0
