@@ -272,8 +272,9 @@ static uint32_t distance(const char *a, const char *b, uint32_t within)
 {
   uint32_t row[64];
   uint32_t length = (uint32_t)strlen(b);
-  if (length >= 64 || strlen(a) >= 64) {
-    return 64;
+  size_t other = strlen(a);
+  if (length >= 64 || other > length + within || length > other + within) {
+    return within + 1;
   }
   for (uint32_t j = 0; j <= length; j++) {
     row[j] = j;
@@ -294,25 +295,40 @@ static uint32_t distance(const char *a, const char *b, uint32_t within)
   return row[length];
 }
 
-static void full_name(const char *section, const char *key, char *buffer, size_t size)
+static const char *full_name(const char *section, const char *key, char *buffer, size_t size)
 {
   struct hki_text text = hki_text(buffer, size);
   hki_append(&text, "%s.%s", section, key);
+  return buffer;
 }
 
-static const struct hki_option *nearest(const char *name, uint32_t within)
+static const char *name_of(const struct hki_option *option, char *buffer, size_t size)
+{
+  return full_name(option->section, option->table->key, buffer, size);
+}
+
+static struct hki_option *option_named(const char *name)
+{
+  char known[TEXT];
+  for (uint32_t i = 0; i < option_count; i++) {
+    if (strcmp(name, name_of(&options[i], known, sizeof known)) == 0) {
+      return &options[i];
+    }
+  }
+  return NULL;
+}
+
+/* The first of those that a name of no option resembles most; NULL when it resembles none. */
+static const struct hki_option *nearest(const char *name)
 {
   const struct hki_option *best = NULL;
-  for (uint32_t i = 0; i < option_count; i++) {
-    char known[TEXT];
-    full_name(options[i].section, options[i].table->key, known, sizeof known);
-    uint32_t d = distance(name, known, within);
+  uint32_t within = NEAR;
+  char known[TEXT];
+  for (uint32_t i = 0; i < option_count && within > 0; i++) {
+    uint32_t d = distance(name, name_of(&options[i], known, sizeof known), within);
     if (d <= within) {
       within = d == 0 ? 0 : d - 1;
       best = &options[i];
-      if (d == 0) {
-        break;
-      }
     }
   }
   return best;
@@ -345,10 +361,9 @@ void hki_option_unknown(enum hki_section (*classify)(const char *section))
       continue;
     }
     full_name(item->section, item->key, name, sizeof name);
-    const struct hki_option *near = nearest(name, NEAR);
+    const struct hki_option *near = nearest(name);
     if (near != NULL) {
-      full_name(near->section, near->table->key, known, sizeof known);
-      hki_mistake(item, "unknown key %s; did you mean %s?", name, known);
+      hki_mistake(item, "unknown key %s; did you mean %s?", name, name_of(near, known, sizeof known));
     } else {
       hki_mistake(item, "unknown key %s; ignored", name);
     }
@@ -376,12 +391,11 @@ int hki_option_set(const char *name, const char *value, const char *who, char *w
 {
   struct hki_text text = hki_text(why, why_size);
   char known[TEXT], expected[TEXT];
-  struct hki_option *option = (struct hki_option *)nearest(name, 0);
+  struct hki_option *option = option_named(name);
   if (option == NULL) {
-    const struct hki_option *near = nearest(name, NEAR);
+    const struct hki_option *near = nearest(name);
     if (near != NULL) {
-      full_name(near->section, near->table->key, known, sizeof known);
-      hki_append(&text, "unknown key %s; did you mean %s?", name, known);
+      hki_append(&text, "unknown key %s; did you mean %s?", name, name_of(near, known, sizeof known));
     } else {
       hki_append(&text, "unknown key %s", name);
     }
