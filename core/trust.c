@@ -8,6 +8,7 @@
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -23,15 +24,29 @@ enum { MAPS_BYTES = 1024 * 1024 };
 
 static int maps = -1; /* MAPS, open while plugins are loaded: it is dear to open */
 
-static int owner_of_ours(struct dl_phdr_info *info, size_t size, void *owner)
+/* Who can replace libhakmem: root, when it is in no file of its own. */
+struct ours {
+  uid_t owner;
+  gid_t group, directory_group;
+};
+
+static int stat_ours(struct dl_phdr_info *info, size_t size, void *result)
 {
+  struct ours *ours = result;
   struct stat st;
+  char directory[PATH_MAX];
   (void)size;
   for (int i = 0; i < info->dlpi_phnum; i++) {
     uintptr_t start = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
     if (info->dlpi_phdr[i].p_type == PT_LOAD && (uintptr_t)&hakmem_root - start < info->dlpi_phdr[i].p_memsz) {
-      if (stat(info->dlpi_name, &st) == 0) {
-        *(uid_t *)owner = st.st_uid;
+      const char *slash = strrchr(info->dlpi_name, '/');
+      if (slash != NULL && slash - info->dlpi_name < PATH_MAX - 1 && stat(info->dlpi_name, &st) == 0) {
+        ours->owner = st.st_uid;
+        ours->group = st.st_gid;
+        size_t length = (size_t)(slash - info->dlpi_name) + 1;
+        memcpy(directory, info->dlpi_name, length);
+        directory[length] = 0;
+        ours->directory_group = stat(directory, &st) == 0 ? st.st_gid : ours->group;
       }
       return 1;
     }
@@ -40,24 +55,41 @@ static int owner_of_ours(struct dl_phdr_info *info, size_t size, void *owner)
 }
 
 /* Not by dladdr, which compares the address with every symbol. */
-static uid_t library_owner(void)
+static struct ours library(void)
 {
-  uid_t owner = 0;
-  (void)dl_iterate_phdr(owner_of_ours, &owner);
-  return owner;
+  struct ours ours = {0};
+  (void)dl_iterate_phdr(stat_ours, &ours);
+  return ours;
+}
+
+/* In a process with privileges of its own, its group may be that of anybody who started it. */
+static bool group_is_ours(gid_t group)
+{
+  struct ours ours = library();
+  return group == 0 || group == ours.group || group == ours.directory_group ||
+         (group == getegid() && getauxval(AT_SECURE) == 0);
 }
 
 static bool good(const struct stat *st, const char **found, const char **expected)
 {
-  if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != library_owner()) {
+  if (st->st_uid != 0 && st->st_uid != geteuid() && st->st_uid != library().owner) {
     *found = "it owned by another user";
     *expected = "it, and the directories above it, to belong to root, to you, or to the owner of libhakmem";
     return false;
   }
-  /* In a directory with the sticky bit (/tmp) others can add files, but not replace ours. */
-  if ((st->st_mode & S_IWOTH) != 0 && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0)) {
-    *found = S_ISDIR(st->st_mode) ? "a directory writable by others" : "a file writable by others";
+  bool directory = S_ISDIR(st->st_mode);
+  if (directory && (st->st_mode & S_ISVTX) != 0) { /* /tmp: others can add files, but not replace ours */
+    return true;
+  }
+  if ((st->st_mode & S_IWOTH) != 0) {
+    *found = directory ? "a directory writable by others" : "a file writable by others";
     *expected = "no write permission for others on it and the directories above it";
+    return false;
+  }
+  if ((st->st_mode & S_IWGRP) != 0 && !group_is_ours(st->st_gid)) {
+    *found = directory ? "a directory writable by another group" : "a file writable by another group";
+    *expected = "write permission on it and the directories above it for no group but root's, yours, and that of libhakmem or "
+                "of its directory";
     return false;
   }
   return true;

@@ -204,6 +204,17 @@ refused "plugin writable by others" 'a file writable by others' "$WORK/open"
 chmod 755 "$WORK/open/sound.so"
 chmod o+w "$WORK/open"
 refused "directory writable by others" 'a directory writable by others' "$WORK/open"
+chmod 775 "$WORK/open" "$WORK/open/sound.so"
+like "writable by a group of ours is used" "$(found "$WORK/open,$PLUGINS" ";core.strict=on"; cat "$WORK/err")" "alive"
+if [ "$(id -u)" = 0 ]; then
+  chgrp 4711 "$WORK/open/sound.so"
+  refused "plugin writable by another group" 'a file writable by another group' "$WORK/open"
+  chmod 755 "$WORK/open/sound.so"
+  chgrp 4711 "$WORK/open"
+  refused "directory writable by another group" 'a directory writable by another group' "$WORK/open"
+else
+  skip "writable by another group" "not root"
+fi
 mkdir -m 755 "$WORK/odd" "$WORK/odd/sound.so"
 refused "a directory in place of a plugin" 'something that is not a regular file' "$WORK/odd"
 rmdir "$WORK/odd/sound.so"
