@@ -4,31 +4,32 @@
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 
-# Staged from the build as it is configured; prefix and directories come from its Makefile.
+# Staged from the build as it is configured; the directories come from its Makefile.
 stage=$WORK/stage
-value() { sed -n "s/^$1 = //p" "$TOP_BUILDDIR/Makefile" | head -n 1; }
-prefix=$(value prefix)
+# shellcheck disable=SC2016
+value() { printf 'include Makefile\nvalue-of:\n\t@echo $(%s)\n' "$1" | make -s -C "$TOP_BUILDDIR" -f - value-of; }
+bin=$(value bindir) lib=$(value libdir) include=$(value includedir) etc=$(value sysconfdir) share=$(value datadir) man=$(value mandir)
 quiet_make() { make -s -C "$TOP_BUILDDIR" "$@" >"$WORK/make.out" 2>&1; }
 
 quiet_make install DESTDIR="$stage"
 is "install with DESTDIR" $? 0
-is "nothing outside of it" "$(find "$stage" -type f | grep -vc "^$stage$prefix/")" 0
-for file in bin/hakmem lib/libhakmem.so lib/pkgconfig/hakmem.pc include/hakmem/plugin.h include/hakmem/hakmem.h etc/hakmem.ini \
-  share/aclocal/hakmem.m4 share/bash-completion/completions/hakmem \
-  share/man/man1/hakmem.1 share/man/man5/hakmem.ini.5 share/man/man7/hakmem-plugin.7 \
-  lib/hakmem/plugins/malloc.so lib/hakmem/plugins/mmap.so lib/hakmem/plugins/hugepage.so lib/hakmem/plugins/static.so; do
-  is "installed: $file" "$(test -s "$stage$prefix/$file" && echo yes)" yes
+is "nothing outside of it" "$(find "$stage" -type f | sed "s|^$stage||" | grep -vE "^($bin|$lib|$include|$etc|$share|$man)/")" ""
+for file in "$bin/hakmem" "$lib/libhakmem.so" "$lib/pkgconfig/hakmem.pc" "$include/hakmem/plugin.h" "$include/hakmem/hakmem.h" \
+  "$etc/hakmem.ini" "$share/aclocal/hakmem.m4" "$share/bash-completion/completions/hakmem" \
+  "$man/man1/hakmem.1" "$man/man5/hakmem.ini.5" "$man/man7/hakmem-plugin.7" \
+  "$lib/hakmem/plugins/"{malloc,mmap,hugepage,slab,static,elo,epsilon_greedy,bigcache,batch}.so; do
+  is "installed: $file" "$(test -s "$stage$file" && echo yes)" yes
 done
 is "no libtool files among the plugins" "$(find "$stage" -path '*plugins*' -name '*.la' | wc -l)" 0
 if [ -z "$(value PATH_MAP)" ]; then
   skip "no path of the build" "the compiler does not know -ffile-prefix-map"
-elif [[ $prefix/ == "$TOP_BUILDDIR"/* || $prefix/ == "$TOP_SRCDIR"/* ]]; then
+elif [[ $lib/ == "$TOP_BUILDDIR"/* || $lib/ == "$TOP_SRCDIR"/* ]]; then
   skip "no path of the build" "it is to be installed in there"
 else
   is "no path of the build" "$(grep -rlF -e "$TOP_BUILDDIR" -e "$TOP_SRCDIR" "$stage" | sed "s|^$stage||")" ""
 fi
 
-ini=$stage$prefix/etc/hakmem.ini
+ini=$stage$etc/hakmem.ini
 quiet_make install DESTDIR="$stage"
 is "an untouched INI is replaced" "$(ls "$ini".new 2>/dev/null)" ""
 echo '; edited' >>"$ini"
@@ -38,10 +39,10 @@ is "the new one lands beside it" "$(cmp "$ini.new" "$TOP_SRCDIR/etc/hakmem.ini" 
 like "and that is said" "$(grep 'kept' "$WORK/make.out")" 'hakmem: kept .*hakmem.ini; the new one is .*hakmem.ini.new'
 
 # The command finds the library where it will be, and without the link that is there for those who compile.
-rm "$stage$prefix/lib/libhakmem.so"
-library=$(grep -ao "$prefix/lib/libhakmem[.a-z0-9]*" "$stage$prefix/bin/hakmem" | head -n 1)
+rm "$stage$lib/libhakmem.so"
+library=$(grep -ao "$lib/libhakmem[.a-z0-9]*" "$stage$bin/hakmem" | head -n 1)
 is "the command needs no file for development" "$([ -f "$stage${library:-/none}" ] && echo there)" there
-ln -s libhakmem.so.0 "$stage$prefix/lib/libhakmem.so"
+ln -s libhakmem.so.0 "$stage$lib/libhakmem.so"
 
 # A program that is linked, not preloaded.
 cat >"$WORK/linked.c" <<'C'
@@ -61,8 +62,8 @@ int main(void)
   return after.allocs - before.allocs == 100 && after.frees - before.frees == 100 ? 0 : 1;
 }
 C
-build linked "$WORK/linked.c" -L"$stage$prefix/lib" -Wl,-rpath,"$stage$prefix/lib" -lhakmem
-settings="core.plugin_path=$stage$prefix/lib/hakmem/plugins;core.strict=on"
+build linked "$WORK/linked.c" -L"$stage$lib" -Wl,-rpath,"$stage$lib" -lhakmem
+settings="core.plugin_path=$stage$lib/hakmem/plugins;core.strict=on"
 HAKMEM_SET=$settings "$WORK/linked"
 is "a linked program is served" $? 0
 if command -v valgrind >/dev/null; then
@@ -74,5 +75,5 @@ else
 fi
 
 quiet_make uninstall DESTDIR="$stage"
-is "uninstall leaves the edited INI alone" "$(find "$stage" -type f | sed "s|^$stage$prefix/||")" "etc/hakmem.ini"
+is "uninstall leaves the edited INI alone" "$(find "$stage" -type f | sed "s|^$stage||")" "$etc/hakmem.ini"
 finish
