@@ -422,21 +422,34 @@ int hki_option_set(const char *name, const char *value, const char *who, char *w
   return 0;
 }
 
+static void list_section(uint32_t first, void (*sink)(void *context, const char *text, size_t size), void *context)
+{
+  char line[2 * TEXT];
+  struct hki_text text = hki_text(line, sizeof line);
+  hki_append(&text, "%s[%s]\n", first == 0 ? "" : "\n", options[first].section);
+  for (uint32_t i = first; i < option_count; i++) {
+    if (strcmp(options[i].section, options[first].section) == 0) {
+      hki_append(&text, "%s = ", options[i].table->key);
+      sink(context, line, (size_t)(text.at - line));
+      sink(context, options[i].text, strlen(options[i].text)); /* of any length */
+      text = hki_text(line, sizeof line);
+      hki_append(&text, " ; %s\n", options[i].origin);
+      sink(context, line, (size_t)(text.at - line));
+      text = hki_text(line, sizeof line);
+    }
+  }
+}
+
+/* Each section once, though the rows of a plugin that loads another one are read before and after those of the other. */
 void hki_option_list(void (*sink)(void *context, const char *text, size_t size), void *context)
 {
-  const char *section = "";
   for (uint32_t i = 0; i < option_count; i++) {
-    char line[2 * TEXT];
-    struct hki_text text = hki_text(line, sizeof line);
-    if (strcmp(section, options[i].section) != 0) {
-      section = options[i].section;
-      hki_append(&text, "%s[%s]\n", i == 0 ? "" : "\n", section);
+    uint32_t first = 0;
+    while (strcmp(options[first].section, options[i].section) != 0) {
+      first++;
     }
-    hki_append(&text, "%s = ", options[i].table->key);
-    sink(context, line, (size_t)(text.at - line));
-    sink(context, options[i].text, strlen(options[i].text)); /* of any length */
-    text = hki_text(line, sizeof line);
-    hki_append(&text, " ; %s\n", options[i].origin);
-    sink(context, line, (size_t)(text.at - line));
+    if (first == i) {
+      list_section(i, sink, context);
+    }
   }
 }

@@ -239,6 +239,7 @@ equal "check: clean: status" $status 0
 equal "check: clean: no message" "$err" ""
 has "check: the value in force" "$out" '^epoch *= *64 *;.*one.ini'
 has "check: the machine" "$out" '^; vm.max_map_count +[0-9]+'
+equal "check: each section once" "$(grep "^\[" <<<"$out" | sort | uniq -d)" ""
 printf '%s\n' "$out" >"$dir/again.ini"
 run "$hakmem" check "$dir/again.ini"
 equal "check: its output is an INI" "$status$err" 0

@@ -208,7 +208,11 @@ static void set_all(char *text, bool exact)
   struct listing listing = {0};
   uint32_t sections = 0;
   for (uint32_t i = 0; i < option_count; i++) {
-    sections += i == 0 || strcmp(options[i].section, options[i - 1].section) != 0;
+    uint32_t first = 0;
+    while (strcmp(options[first].section, options[i].section) != 0) {
+      first++;
+    }
+    sections += first == i;
   }
   hki_option_list(count_lines, &listing);
   MUST(option_count == 0 || listing.last == '\n');
