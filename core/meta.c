@@ -19,7 +19,7 @@
 #include "os.h"
 #include "settings.h"
 
-enum { FIRST = 128 * 1024, CHUNK = 256 * 1024, CHUNK_GUARDED = 16 * CHUNK, LARGE = CHUNK / 4, PAGE = 4096 };
+enum { FIRST = 160 * 1024, CHUNK = 256 * 1024, CHUNK_GUARDED = 16 * CHUNK, LARGE = CHUNK / 4, PAGE = 4096 };
 
 hak_lock hki_meta_lock;
 static char *at, *end; /* unused part of the current chunk */

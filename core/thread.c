@@ -16,6 +16,8 @@
 #include "range.h"
 #include "route.h"
 
+enum { PAGE = 4096 };
+
 struct hki_thread hki_thread_none = {.inside = "a thread without a record"};
 struct hki_thread hki_thread_load = {.inside = "loading"};
 struct hki_thread hki_thread_gone = {.inside = "thread exit"};
@@ -40,6 +42,17 @@ static void enlist(struct hki_thread *thread)
   }
 }
 
+/*
+ * A record ends where a page does. Blocks of pages begin where pages do, and whoever touches the beginning of many pages in turn
+ * sweeps the one set of the first-level cache that all these lines share: what every call reads must not be in it.
+ */
+static struct hki_thread *fresh_record(void)
+{
+  const size_t room = hki_round_up(sizeof(struct hki_thread), PAGE);
+  char *pages = hki_meta_alloc(room, PAGE);
+  return pages != NULL ? (struct hki_thread *)(void *)(pages + room - sizeof(struct hki_thread)) : NULL;
+}
+
 static struct hki_thread *record(void)
 {
   hki_lock(&hki_thread_lock);
@@ -51,7 +64,7 @@ static struct hki_thread *record(void)
   if (thread != NULL) {
     return thread;
   }
-  thread = hki_meta_alloc(sizeof *thread, 64);
+  thread = fresh_record();
   if (thread != NULL) {
     enlist(thread);
   }
