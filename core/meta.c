@@ -19,7 +19,7 @@
 #include "os.h"
 #include "settings.h"
 
-enum { FIRST = 160 * 1024, CHUNK = 256 * 1024, CHUNK_GUARDED = 16 * CHUNK, LARGE = CHUNK / 4, PAGE = 4096 };
+enum { FIRST = 160 * 1024, CHUNK = 256 * 1024, CHUNK_GUARDED = 16 * CHUNK, LARGE = CHUNK / 4, PAGE = 4096, LINE = 64 };
 
 hak_lock hki_meta_lock;
 static char *at, *end; /* unused part of the current chunk */
@@ -46,6 +46,13 @@ static char *obtain(size_t size, int populate, bool guarded)
   return p;
 }
 
+/* Where a piece would begin. Records, which are aligned to lines, do not begin where pages do: see fresh_record() in thread.c. */
+static char *place(size_t align)
+{
+  uintptr_t p = hki_round_up((uintptr_t)at, align);
+  return (char *)(align == LINE && p % PAGE == 0 ? p + LINE : p);
+}
+
 void *hki_meta_alloc(size_t size, size_t align)
 {
   bool full = hki_settings.hardening == HKI_FULL;
@@ -53,17 +60,19 @@ void *hki_meta_alloc(size_t size, size_t align)
     return size <= HKI_SIZE_MAX - PAGE ? obtain(hki_round_up(size, PAGE), 0, full) : NULL;
   }
   hki_leaf_lock(&hki_meta_lock);
-  char *p = (char *)hki_round_up((uintptr_t)at, align);
+  char *p = place(align);
   if (at == NULL || p + size > end) {
     bool first = end == NULL;
     size_t chunk = first ? FIRST : full ? CHUNK_GUARDED : CHUNK;
-    p = obtain(chunk, first ? MAP_POPULATE : 0, first || full);
-    if (p == NULL) { /* address space is short: a page may still be there */
+    char *fresh = obtain(chunk, first ? MAP_POPULATE : 0, first || full);
+    if (fresh == NULL) { /* address space is short: a page may still be there */
       p = obtain(hki_round_up(size, PAGE), 0, false);
       hki_leaf_unlock(&hki_meta_lock);
       return p;
     }
-    end = p + chunk;
+    at = fresh;
+    end = fresh + chunk;
+    p = place(align);
   }
   at = p + size;
   hki_leaf_unlock(&hki_meta_lock);
