@@ -16,9 +16,10 @@
 #include "thread.h"
 
 enum {
-  RUN_BYTES = 64 * 1024,  /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
-  FIRST_BYTES = 2 * 1024, /* the same at first */
-  LINE = 64               /* bytes of a cache line */
+  RUN_BYTES = 64 * 1024,   /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
+  FIRST_BYTES = 2 * 1024,  /* the same at first */
+  DEEP_BYTES = 256 * 1024, /* the places of a magazine are for at most so much, or two runs */
+  LINE = 64                /* bytes of a cache line */
 };
 
 /* The operations of the class backend: called directly in a build that measures what a plugin's table costs. */
@@ -38,25 +39,39 @@ static uint32_t run_length(uint32_t cls, uint32_t bytes)
   return fit == 0 ? 1 : fit < HAK_RUN_MAX ? fit : HAK_RUN_MAX;
 }
 
-/* Gives the magazine places for two runs of that length. False when there is no memory for them: it is as it was. */
-static bool resize(struct hki_magazine *magazine, uint32_t run, uint32_t most)
+static uint32_t places_of(const struct hki_magazine *magazine)
 {
-  if (2 * run > magazine->room) {
-    uint32_t room = magazine->room == 0 ? 2 * run : 2 * most; /* grown once, since the old places are lost */
-    void **places = hki_meta_alloc(room * sizeof *places, 64);
-    if (places == NULL) {
+  return (uint32_t)(magazine->end - magazine->base);
+}
+
+/* The most places that a magazine may have. */
+static uint32_t deepest(uint32_t cls)
+{
+  uint32_t runs = 2 * run_length(cls, RUN_BYTES), fit = DEEP_BYTES / hakmem_root.class_bytes[cls];
+  uint32_t deep = fit < HKI_PLACES ? fit : HKI_PLACES;
+  return deep > runs ? deep : runs;
+}
+
+/* Gives the magazine so many places, two runs at least. False when there is no memory for them: it is as it was. */
+static bool resize(struct hki_magazine *magazine, uint32_t cls, uint32_t places)
+{
+  uint32_t most = run_length(cls, RUN_BYTES);
+  if (places > magazine->room) { /* grown twice at most, since the old places are lost */
+    uint32_t room = magazine->room == 0 ? places : places <= 2 * most ? 2 * most : deepest(cls);
+    void **fresh = hki_meta_alloc(room * sizeof *fresh, 64);
+    if (fresh == NULL) {
       return false;
     }
     size_t count = (size_t)(magazine->top - magazine->base);
     if (count != 0) {
-      memcpy(places, magazine->base, count * sizeof *places);
+      memcpy(fresh, magazine->base, count * sizeof *fresh);
     }
-    HKI_STORE(&magazine->top, places + count);
-    HKI_STORE(&magazine->base, places);
+    HKI_STORE(&magazine->top, fresh + count);
+    HKI_STORE(&magazine->base, fresh);
     magazine->room = room;
   }
-  magazine->run = run;
-  magazine->end = magazine->base + 2 * run;
+  magazine->run = places / 2 < most ? places / 2 : most;
+  magazine->end = magazine->base + places;
   return true;
 }
 
@@ -95,32 +110,29 @@ static void shorten(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t first = run_length(cls, FIRST_BYTES);
-  if (magazine->run > first) {
-    thread->front_bytes -= (uint64_t)(magazine->run - first) * 2 * hakmem_root.class_bytes[cls];
+  if (magazine->run != 0 && places_of(magazine) > 2 * first) {
+    thread->front_bytes -= (uint64_t)(places_of(magazine) - 2 * first) * hakmem_root.class_bytes[cls];
     flush(thread, cls, 2 * first);
-    magazine->run = first;
-    magazine->end = magazine->base + 2 * first;
+    (void)resize(magazine, cls, 2 * first);
   }
 }
 
 /*
- * The magazine had to go to the backend: its runs get twice as long, up to the longest. When the thread's magazines then could hold
- * too much, those that have not been to the backend since this was last looked at are shortened: the CLOCK of F. Corbato (1968).
+ * The magazine had to go to the backend: it gets twice as many places. Beyond two of the longest runs only when it gives back what it
+ * had got before: a thread that only allocates, or only frees, needs no more. When the thread's magazines then could hold too much, those
+ * that have not been to the backend since this was last looked at are shortened: the CLOCK of F. Corbato (1968).
  */
-static void lengthen(struct hki_thread *thread, uint32_t cls)
+static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
+  uint32_t places = places_of(magazine), most = swings ? deepest(cls) : 2 * run_length(cls, RUN_BYTES);
   magazine->used = 1;
-  if (magazine->run == HAK_RUN_MAX) {
+  if (places >= most) {
     return;
   }
-  uint32_t most = run_length(cls, RUN_BYTES);
-  uint32_t run = magazine->run * 2 < most ? magazine->run * 2 : most;
-  uint64_t more = (uint64_t)(run - magazine->run) * 2 * hakmem_root.class_bytes[cls];
-  if (more == 0) {
-    return;
-  }
-  for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + more > HELD_MAX && looks > 0; looks--) {
+  uint32_t more = places < most - places ? places : most - places;
+  uint64_t bytes = (uint64_t)more * hakmem_root.class_bytes[cls];
+  for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + bytes > HELD_MAX && looks > 0; looks--) {
     uint32_t other = thread->front_hand;
     thread->front_hand = (other + 1) % HKI_CLASSES;
     if (other != cls && thread->magazine[other].used == 0) {
@@ -128,15 +140,15 @@ static void lengthen(struct hki_thread *thread, uint32_t cls)
     }
     thread->magazine[other].used = 0;
   }
-  if (thread->front_bytes + more <= HELD_MAX && resize(magazine, run, most)) {
-    thread->front_bytes += more;
+  if (thread->front_bytes + bytes <= HELD_MAX && resize(magazine, cls, places + more)) {
+    thread->front_bytes += bytes;
   }
 }
 
 /* Whether the magazine can be used; makes it. */
 static bool opened(struct hki_magazine *magazine, uint32_t cls)
 {
-  return HKI_LIKELY(magazine->run != 0) || resize(magazine, run_length(cls, FIRST_BYTES), run_length(cls, RUN_BYTES));
+  return HKI_LIKELY(magazine->run != 0) || resize(magazine, cls, 2 * run_length(cls, FIRST_BYTES));
 }
 
 /*
@@ -169,7 +181,8 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
   void *object = NULL;
   if (opened(magazine, cls)) {
     HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, magazine->run));
-    lengthen(thread, cls);
+    lengthen(thread, cls, false);
+    magazine->drawn = 1;
     object = hki_magazine_pop(magazine);
   } else if (get(thread, cls, &object, 1) != 0) {
     HKI_BUMP(&magazine->allocs, UINT64_C(1));
@@ -219,8 +232,9 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
     return;
   }
   if (magazine->top == magazine->end) {
-    flush(thread, cls, magazine->run);
-    lengthen(thread, cls);
+    flush(thread, cls, places_of(magazine) / 2);
+    lengthen(thread, cls, magazine->drawn != 0);
+    magazine->drawn = 0;
   }
   (void)hki_magazine_push(magazine, block);
 }
@@ -243,7 +257,8 @@ void hki_front_close(struct hki_thread *thread)
     struct hki_magazine *magazine = &thread->magazine[cls];
     magazine->end = magazine->base;
     magazine->run = 0;
-    magazine->used = magazine->others = 0;
+    magazine->used = magazine->drawn = 0;
+    magazine->others = 0;
   }
   thread->front_bytes = 0;
 }

@@ -47,7 +47,7 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
     const struct hki_magazine *magazine = &thread->magazine[c];
     uint64_t allocs = HKI_LOAD(&magazine->allocs);
     uint64_t held = ((uintptr_t)HKI_LOAD(&magazine->top) - (uintptr_t)HKI_LOAD(&magazine->base)) / sizeof *magazine->top;
-    if (held > 2 * HAK_RUN_MAX) {
+    if (held > HKI_PLACES) {
       held = 0; /* the array is just being exchanged */
     }
     held += HKI_LOAD(&magazine->kept);

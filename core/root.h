@@ -30,6 +30,7 @@ enum {
   HKI_BOOT = 0,      /* index of the boot backend */
   HKI_CELLS = 512,   /* pairs of arm and row in use */
   HKI_CHANGES = 64,  /* decisions of the policy that the log remembers */
+  HKI_PLACES = 1024, /* most places of a magazine */
   HKI_INSIDE = 2     /* see hki_thread.live */
 };
 
@@ -62,7 +63,8 @@ struct hki_magazine {
   uint32_t run;      /* objects that come or go at a time; 0: as with `end` */
   uint32_t room;     /* places in the array */
   uint32_t kept;     /* objects in quarantine */
-  uint16_t used;     /* 1: went to the backend since the thread last looked for magazines to shorten */
+  uint8_t used;      /* 1: went to the backend since the thread last looked for magazines to shorten */
+  uint8_t drawn;     /* 1: got objects since it last gave some back */
   uint16_t others;   /* objects that came before the thread used it */
 };
 

@@ -131,6 +131,52 @@ static void test_bound(void)
   }
 }
 
+/* A thread that allocates and frees hundreds of objects in turn keeps them; one that only frees keeps two runs. */
+enum { SWING = 900, SWING_BYTES = 100, TWO_RUNS = 128, QUARANTINE = 256 };
+
+static void swing(void **block)
+{
+  for (int i = 0; i < SWING; i++) {
+    block[i] = malloc(SWING_BYTES);
+  }
+  for (int i = 0; i < SWING; i++) {
+    free(block[i]);
+  }
+}
+
+static bool hardened; /* full: objects that wait in the quarantine count */
+
+static void *only_free(void *blocks)
+{
+  void **block = blocks;
+  uint64_t before = read_classes().cached;
+  for (int i = 0; i < SWING; i++) {
+    free(block[i]);
+  }
+  uint64_t kept = read_classes().cached - before;
+  uint64_t most = (TWO_RUNS + (hardened ? QUARANTINE : 0)) * 112;
+  PROBE(kept <= most, "a thread that only frees keeps two runs", "found %lu bytes in magazines, expected at most %lu",
+        (unsigned long)kept, (unsigned long)most);
+  return NULL;
+}
+
+static void test_swing(void)
+{
+  static void *block[SWING];
+  pthread_t other;
+  for (int round = 0; round < 10; round++) {
+    swing(block);
+  }
+  struct classes now = read_classes();
+  PROBE(now.spans == 0 || now.cached >= SWING * SWING_BYTES, "a thread whose stock swings keeps it",
+        "found %lu bytes in magazines, expected %d", (unsigned long)now.cached, SWING * SWING_BYTES);
+  for (int i = 0; i < SWING; i++) {
+    block[i] = malloc(SWING_BYTES);
+  }
+  pthread_create(&other, NULL, only_free, block);
+  pthread_join(other, NULL);
+}
+
 static size_t resident(void)
 {
   return probe_totals().resident;
@@ -210,9 +256,12 @@ int main(int argc, char **argv)
 {
   (void)argv;
   probe_served();
+  const char *settings = getenv("HAKMEM_SET");
+  hardened = settings != NULL && strstr(settings, "core.hardening=full") != NULL;
   file = memfd_create("report", 0);
   free(malloc(0));
   test_bound();
+  test_swing();
   test_trim(argc > 1);
   test_threads(argc > 1);
   return probe_failures != 0;
