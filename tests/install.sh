@@ -7,7 +7,7 @@ needs_interposing
 # Staged from the build as it is configured; the directories come from its Makefile.
 stage=$WORK/stage
 # shellcheck disable=SC2016
-value() { printf 'include Makefile\nvalue-of:\n\t@echo $(%s)\n' "$1" | make -s -C "$TOP_BUILDDIR" -f - value-of; }
+value() { printf 'include Makefile\nvalue-of:\n\t@echo $(%s)\n' "$1" | MAKEFLAGS='' make -s --no-print-directory -C "$TOP_BUILDDIR" -f - value-of; }
 bin=$(value bindir) lib=$(value libdir) include=$(value includedir) etc=$(value sysconfdir) share=$(value datadir) man=$(value mandir)
 quiet_make() { make -s -C "$TOP_BUILDDIR" "$@" >"$WORK/make.out" 2>&1; }
 
