@@ -37,9 +37,12 @@ static long mincore_all(void *addr, size_t length, unsigned char *vec)
   return 0;
 }
 
+static unsigned looks; /* of mincore_none */
+
 static long mincore_none(void *addr, size_t length, unsigned char *vec)
 {
   (void)addr;
+  looks++;
   memset(vec, 0, (length + 4095) / 4096);
   return 0;
 }
@@ -212,6 +215,23 @@ START_TEST(small_pages_come_together)
 }
 END_TEST
 
+/* Blocks that nobody fills are looked at seldom; when they are filled again, that is seen soon. */
+START_TEST(sparse_blocks_are_looked_at_seldom)
+{
+  start(1);
+  huge_os.mincore = mincore_none;
+  looks = 0;
+  ck_assert_int_eq(huge_of(32), 0);
+  ck_assert_uint_ge(looks, 5);
+  looks = 0;
+  ck_assert_int_eq(huge_of(160), 0);
+  ck_assert_uint_eq(looks, 10);
+  huge_os.mincore = mincore_all;
+  (void)huge_of(16);
+  ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
 /* What is left in the pool with huge pages, beside live blocks, is not held against what the other may keep. */
 START_TEST(each_pool_has_a_peak_of_its_own)
 {
@@ -284,6 +304,7 @@ int main(void)
   tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
   tcase_add_test(tests, mode_thp_does_not_ask);
   tcase_add_test(tests, small_pages_come_together);
+  tcase_add_test(tests, sparse_blocks_are_looked_at_seldom);
   tcase_add_test(tests, each_pool_has_a_peak_of_its_own);
   tcase_add_test(tests, a_chain_of_both_pools);
   suite_add_tcase(suite, tests);

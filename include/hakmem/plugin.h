@@ -419,8 +419,8 @@ typedef struct hak_backend_ops {
   bool (*expire)(void *self);
 
   /*
-   * Class, optional. 1: `flush` shows all objects to host->span_tags, where misuse is found, unless host->hardened is 0; so the core
-   * need not look at them before.
+   * Class, optional. 1: `flush` itself finds what begins where no object of the class does, by host->span_tags or otherwise, unless
+   * host->hardened is 0; so the core need not look at the objects before.
    */
   uint32_t looks;
 } hak_backend_ops;

@@ -32,7 +32,10 @@
 
 #define AHEAD ((size_t)8 << 20) /* bytes of a block that come at once at most, from small pages */
 
-enum { WITNESS = 16 }; /* of so many packed blocks, one has a lead */
+enum {
+  WITNESS = 16, /* of so many packed blocks, one has a lead */
+  SPARSE = 4    /* and of 2 to this power blocks with a lead, one is looked at, when none have been filled for long */
+};
 
 #define ALONE (EXTENT_HUGE / 2)          /* blocks from this size on may have a lead, or come from the reserved pool */
 #define LEAD (EXTENT_HUGE - HAK_GRANULE) /* puts the first granule of a block in front of a huge page, by itself */
@@ -90,6 +93,8 @@ struct hugepage {
   uintptr_t witness;        /* the second granule of the last block with a lead; 0: looked at already; atomic */
   uint32_t dense;           /* such a block was touched there; atomic */
   uint32_t packed;          /* blocks without a lead since; atomic */
+  uint32_t sparse;          /* blocks in a row that were not, at most SPARSE; atomic */
+  uint32_t led;             /* blocks that may be looked at; atomic */
   uint32_t warned;          /* the first fallback has been logged; atomic */
 };
 
@@ -132,7 +137,19 @@ static size_t shape(size_t size)
   return tail > EXTENT_HUGE / 2 && up > size ? up : size;
 }
 
-/* Whether the last block with a lead was touched beyond its beginning. Asked with every block, since programs change. */
+/*
+ * The block may show whether blocks are filled. As long as none are, fewer and fewer are looked at: that costs more than to allocate
+ * one, and to find out late costs a block with a lead sixteen small page faults.
+ */
+static void watch(struct hugepage *huge, hak_block block)
+{
+  uint32_t sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED);
+  if (__atomic_add_fetch(&huge->led, 1U, __ATOMIC_RELAXED) % (1U << sparse) == 0) {
+    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
+  }
+}
+
+/* Whether the last such block was touched beyond its beginning. Asked with every block, since programs change. */
 static bool is_dense(struct hugepage *huge)
 {
   const hak_host *host = huge->host;
@@ -140,7 +157,10 @@ static bool is_dense(struct hugepage *huge)
   uintptr_t page = __atomic_exchange_n(&huge->witness, 0, __ATOMIC_RELAXED);
   if (page != 0) {
     bool known = host->basic_syscalls == 0 && !hak_os_failed(host->os->mincore((void *)page, host->page_size, &there));
-    __atomic_store_n(&huge->dense, known && (there & 1) != 0, __ATOMIC_RELAXED);
+    bool dense = known && (there & 1) != 0;
+    uint32_t sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED);
+    __atomic_store_n(&huge->sparse, dense ? 0U : sparse + (sparse < SPARSE), __ATOMIC_RELAXED);
+    __atomic_store_n(&huge->dense, dense, __ATOMIC_RELAXED);
   }
   return __atomic_load_n(&huge->dense, __ATOMIC_RELAXED) != 0;
 }
@@ -162,7 +182,7 @@ static hak_block witness_alloc(struct hugepage *huge, size_t size)
   }
   hak_block block = extent_alloc_lead(huge->pool, shape(size));
   if (block.base != NULL) {
-    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
+    watch(huge, block);
   }
   return block;
 }
@@ -196,7 +216,7 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   if (is_packed(huge)) {
     (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
   } else {
-    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
+    watch(huge, block);
   }
   return block;
 }

@@ -92,6 +92,7 @@ struct __attribute__((aligned(64))) slab_class {
   uint64_t reciprocal;          /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
   uint32_t levels;              /* bit i: partial[i] is not empty */
   uint32_t visited;             /* the depot was used since slab_expire looked last */
+  uint32_t roomy;               /* the last flush left room in the depot; atomic for readers without the lock, as a hint */
   struct run *depot;            /* the last one to come is the first */
   struct run *idle;             /* records without objects */
   uint64_t waiting;             /* objects in the depot */
@@ -193,11 +194,16 @@ static uint32_t take(const struct slab_class *class, struct span *span, void **o
   return taken;
 }
 
+/* The object of a span that has the byte at that offset. */
+static uint64_t index_of(const struct slab_class *class, uint64_t offset)
+{
+  return (offset / 16 * class->reciprocal) >> 32;
+}
+
 /* Marks an object of the span free. False when it was free already. */
 static bool put(const struct slab_class *class, struct span *span, const void *object)
 {
-  uint64_t offset = (uint64_t)((const char *)object - span->base);
-  uint64_t index = (offset / 16 * class->reciprocal) >> 32;
+  uint64_t index = index_of(class, (uint64_t)((const char *)object - span->base));
   uint64_t bit = UINT64_C(1) << (index & 63);
   uint32_t word = (uint32_t)(index / 64);
   if ((span->bits[word] & bit) != 0) {
@@ -341,6 +347,20 @@ static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects
   return count != 0 ? (int32_t)count : HAK_NO_MEMORY;
 }
 
+/*
+ * Whether objects begin where objects do. The core knows that they lie in spans of the class, and one granule long these begin where a
+ * granule does: what goes into the depot need not be looked up.
+ */
+static bool begin_right(const struct slab_class *class, void *const *objects, uint32_t count)
+{
+  uint64_t astray = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    uint64_t offset = (uintptr_t)objects[i] % HAK_GRANULE;
+    astray |= offset - index_of(class, offset) * class->size;
+  }
+  return astray == 0;
+}
+
 static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count)
 {
   (void)slot;
@@ -348,15 +368,24 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
   struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
   void *tags[HAK_RUN_MAX];
-  slab->host->span_tags(slab->host, cls, objects, count, tags); /* also a look at what goes into the depot */
+  bool worth = count * class->size >= SHORT;
+  bool roomy = __atomic_load_n(&class->roomy, __ATOMIC_RELAXED) != 0;
+  bool known = worth && roomy && class->granules == 1 && begin_right(class, objects, count);
+  if (!known) {
+    slab->host->span_tags(slab->host, cls, objects, count, tags); /* ends in misuse if need be */
+  }
   hak_lock_acquire(slab->host, &class->lock);
-  bool wait = count * class->size >= SHORT && class->waiting + count <= depot_room(class);
+  bool wait = worth && class->waiting + count <= depot_room(class);
   if (!wait || !depot_push(slab, class, objects, count)) {
+    if (known) {
+      slab->host->span_tags(slab->host, cls, objects, count, tags);
+    }
     scatter(slab, class, objects, tags, count, &empty);
   }
   while (class->waiting > depot_room(class)) {
     depot_scatter(slab, class, cls, &empty);
   }
+  __atomic_store_n(&class->roomy, class->waiting + HAK_RUN_MAX <= depot_room(class), __ATOMIC_RELAXED);
   hak_lock_release(slab->host, &class->lock);
   if (empty != NULL) {
     span_pool_put(slab->pool, empty);
