@@ -27,6 +27,7 @@ enum {
   CONTESTED = 200,     /* the same for champions while they have a challenger, */
   URGENT = 4,          /* as long as there is credit, one block in so many while they have none, */
   WATCHED = 8,         /* and one in so many while they have one */
+  GROWTH = 8,          /* times that a stride is longer than the one before, at most */
   TOUCHES = 16,        /* pages touched to learn what a fault costs, */
   HUGE_TOUCHES = 1,    /* and huge ones, */
   ROUNDS = 3           /* so many times */
@@ -222,8 +223,8 @@ static void pace(const struct hki_want *want, uint64_t now)
       uint64_t urgent = kind == 1 ? 1 : contested ? WATCHED : URGENT;
       blocks = blocks < urgent ? blocks : urgent;
     }
-    /* In one step it grows so much at most: a pause of the program says little about the blocks after it. */
-    stride = blocks > stride * 2 ? stride * 2 : blocks;
+    /* In one step it grows so much at most: a burst of the program says little about the blocks after it. */
+    stride = blocks > stride * GROWTH ? stride * GROWTH : blocks;
   }
   stride = stride > 1 ? 1 + draw_below(2 * stride - 1) : 1;
   rate[kind].last = now;
