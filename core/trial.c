@@ -27,7 +27,7 @@ enum {
   CONTESTED = 200,     /* the same for champions while they have a challenger, */
   URGENT = 4,          /* as long as there is credit, one block in so many while they have none, */
   WATCHED = 8,         /* and one in so many while they have one */
-  GROWTH = 8,          /* times that a stride is longer than the one before, at most */
+  GROWTH = 4,          /* times that a stride is longer than the one before, at most */
   TOUCHES = 16,        /* pages touched to learn what a fault costs, */
   HUGE_TOUCHES = 1,    /* and huge ones, */
   ROUNDS = 3           /* so many times */
