@@ -334,8 +334,9 @@ static const struct hki_option *nearest(const char *name)
   return best;
 }
 
-void hki_option_unknown(enum hki_section (*classify)(const char *section))
+void hki_option_unknown(enum hki_section (*classify)(const char *section, const char **right))
 {
+  const char *right = NULL;
   const char *last = NULL; /* section that was classified: a plugin's may take a look at the file system */
   enum hki_section section = HKI_SECTION_UNKNOWN;
   for (uint32_t i = 0; i < hki_config_count(); i++) {
@@ -346,10 +347,14 @@ void hki_option_unknown(enum hki_section (*classify)(const char *section))
     }
     if (last == NULL || strcmp(last, item->section) != 0) {
       last = item->section;
-      section = classify(last);
+      section = classify(last, &right);
     }
     if (section == HKI_SECTION_IDLE) {
       continue; /* `hakmem check` loads it and looks */
+    }
+    if (section == HKI_SECTION_OTHER) {
+      hki_mistake(item, "section [%s]: found a plugin of another kind, expected [%s]; ignored", item->section, right);
+      continue;
     }
     if (section == HKI_SECTION_MISSING) {
       hki_mistake(item, "section [%s]: found no plugin of that name, expected one that is installed; ignored", item->section);

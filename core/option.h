@@ -46,11 +46,15 @@ enum hki_section {
   HKI_SECTION_UNKNOWN, /* nothing */
   HKI_SECTION_LOADED,  /* its options are read */
   HKI_SECTION_IDLE,    /* of a plugin that is installed, but that nothing in the configuration chooses */
+  HKI_SECTION_OTHER,   /* of another kind than the plugin that is loaded under its name */
   HKI_SECTION_MISSING  /* of a plugin that is not installed */
 };
 
-/* Reports every item of the configuration that no option asked for. After all options were read. */
-void hki_option_unknown(enum hki_section (*classify)(const char *section));
+/*
+ * Reports every item of the configuration that no option asked for. After all options were read. `classify` sets *right, to the section
+ * of the plugin, for HKI_SECTION_OTHER.
+ */
+void hki_option_unknown(enum hki_section (*classify)(const char *section, const char **right));
 
 /* hak_set and the mailbox. errno code; `why` gets a line. Under the control lock. */
 int hki_option_set(const char *name, const char *value, const char *who, char *why, size_t why_size);

@@ -85,21 +85,29 @@ static bool find(char path[PATH], const char *name)
   return candidate(path, HKI_PLUGINDIR, name);
 }
 
-enum hki_section hki_plugin_section(const char *section)
+enum hki_section hki_plugin_section(const char *section, const char **right)
 {
+  const char *dot = strchr(section, '.');
+  const char *other = NULL;
   for (uint32_t i = 0; i < plugin_count; i++) {
     if (plugins[i].section != NULL && strcmp(plugins[i].section, section) == 0) {
       return HKI_SECTION_LOADED;
     }
+    if (plugins[i].section != NULL && dot != NULL && strcmp(strchr(plugins[i].section, '.'), dot) == 0) {
+      other = plugins[i].section;
+    }
   }
   char path[PATH];
-  const char *dot = strchr(section, '.');
   bool known_kind = false;
   for (uint32_t kind = 1; dot != NULL && dot[1] != 0 && kind < KINDS; kind++) {
     known_kind = known_kind || strncmp(section, kinds[kind].prefix, strlen(kinds[kind].prefix)) == 0;
   }
   if (!known_kind) {
     return HKI_SECTION_UNKNOWN;
+  }
+  if (other != NULL) {
+    *right = other;
+    return HKI_SECTION_OTHER;
   }
   return find(path, dot + 1) ? HKI_SECTION_IDLE : HKI_SECTION_MISSING;
 }

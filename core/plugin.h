@@ -16,7 +16,7 @@ void hki_plugin_optional(uint32_t kind, const char *name, const struct hki_item 
 /* The page source of that name, its backend loaded when it is not yet; NULL after one line. */
 const struct hak_pages *hki_plugin_pages(const char *name);
 
-/* What a section such as "backend.mmap" is. */
-enum hki_section hki_plugin_section(const char *section);
+/* What a section such as "backend.mmap" is; *right as hki_option_unknown says. */
+enum hki_section hki_plugin_section(const char *section, const char **right);
 
 #endif

@@ -230,10 +230,10 @@ static bool resolve(const hak_option *option, const char *name, hak_value *value
   return value->pages != NULL;
 }
 
-static enum hki_section classify(const char *section)
+static enum hki_section classify(const char *section, const char **right)
 {
   bool ours = strcmp(section, "core") == 0 || strcmp(section, "stats") == 0 || hki_strategy_section(section);
-  return ours ? HKI_SECTION_LOADED : hki_plugin_section(section);
+  return ours ? HKI_SECTION_LOADED : hki_plugin_section(section, right);
 }
 
 static void load(void)
