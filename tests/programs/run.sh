@@ -60,6 +60,8 @@ for name in $programs; do
   fi
   for ini in $inis; do
     ini=${ini##*/}
+    small=slab
+    ! grep -Eq '^small *= *none' "$TOP_SRCDIR/etc/$ini" || small=malloc
     dir=$WORK/${ini%.ini}/$name
     mkdir -p "$dir/stats"
     started=$SECONDS
@@ -72,8 +74,8 @@ for name in $programs; do
         "the output of the bare run"
     elif [ -n "$complaints" ]; then
       fail "$name in $ini" "$complaints" "no complaint"
-    elif ! [[ $served =~ malloc=[1-9] ]]; then
-      fail "$name in $ini" "$served" "calls served by the malloc backend"
+    elif ! [[ $served =~ $small=[1-9] ]]; then
+      fail "$name in $ini" "$served" "calls served by the backend $small"
     else
       ok "$name in $ini: $served ($((SECONDS - started)) s)"
     fi
