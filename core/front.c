@@ -19,7 +19,8 @@ enum {
   RUN_BYTES = 64 * 1024,   /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
   FIRST_BYTES = 2 * 1024,  /* the same at first */
   DEEP_BYTES = 256 * 1024, /* the places of a magazine are for at most so much, or two runs */
-  LINE = 64                /* bytes of a cache line */
+  LINE = 64,               /* bytes of a cache line */
+  WHOLE = 8                /* so many objects of any class end where a pair of lines does: the smallest has 16 bytes */
 };
 
 /* The operations of the class backend: called directly in a build that measures what a plugin's table costs. */
@@ -33,9 +34,11 @@ enum {
 
 uint64_t hki_class_inverse[HKI_CLASSES];
 
+/* Runs that are next to each other share no line, as they often go to different threads. */
 static uint32_t run_length(uint32_t cls, uint32_t bytes)
 {
   uint32_t fit = bytes / hakmem_root.class_bytes[cls];
+  fit -= fit > WHOLE ? fit % WHOLE : 0;
   return fit == 0 ? 1 : fit < HAK_RUN_MAX ? fit : HAK_RUN_MAX;
 }
 

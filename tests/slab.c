@@ -177,6 +177,66 @@ static void test_swing(void)
   pthread_join(other, NULL);
 }
 
+enum { TAKEN = 30, TAKEN_BYTES = 208, CACHE_LINE = 64 };
+
+static void *taken[2][2 * TAKEN];
+static pthread_barrier_t turn;
+
+static void take_half(void **half)
+{
+  for (int i = 0; i < TAKEN; i++) {
+    half[i] = malloc(TAKEN_BYTES);
+  }
+}
+
+/* Takes one half in its turn and the other in the next, and lives until all are counted: at its end, what it has left is anybody's. */
+static void *take_in_turn(void *number)
+{
+  int own = *(const int *)number;
+  for (int i = 0; i < 4; i++) {
+    if (i % 2 == own) {
+      take_half(taken[own] + i / 2 * TAKEN);
+    }
+    pthread_barrier_wait(&turn);
+  }
+  pthread_barrier_wait(&turn);
+  return NULL;
+}
+
+static bool in_one_line(const char *a, const char *b)
+{
+  return (uintptr_t)a / CACHE_LINE <= ((uintptr_t)b + TAKEN_BYTES - 1) / CACHE_LINE &&
+         (uintptr_t)b / CACHE_LINE <= ((uintptr_t)a + TAKEN_BYTES - 1) / CACHE_LINE;
+}
+
+static void test_lines(void)
+{
+  static const int number[2] = {0, 1};
+  pthread_t thread[2];
+  int shared = 0;
+  pthread_barrier_init(&turn, NULL, 3);
+  for (int i = 0; i < 2; i++) {
+    pthread_create(&thread[i], NULL, take_in_turn, (void *)(uintptr_t)&number[i]);
+  }
+  for (int i = 0; i < 4; i++) {
+    pthread_barrier_wait(&turn);
+  }
+  for (int i = 0; i < 4 * TAKEN * TAKEN; i++) {
+    shared += in_one_line(taken[0][i / (2 * TAKEN)], taken[1][i % (2 * TAKEN)]);
+  }
+  struct classes now = read_classes();
+  PROBE(now.spans == 0 || shared == 0, "two threads that allocate in turn share no cache line",
+        "found %d pairs of objects in one", shared);
+  pthread_barrier_wait(&turn);
+  for (int i = 0; i < 2; i++) {
+    pthread_join(thread[i], NULL);
+    for (int j = 0; j < 2 * TAKEN; j++) {
+      free(taken[i][j]);
+    }
+  }
+  pthread_barrier_destroy(&turn);
+}
+
 static size_t resident(void)
 {
   return probe_totals().resident;
@@ -260,6 +320,7 @@ int main(int argc, char **argv)
   hardened = settings != NULL && strstr(settings, "core.hardening=full") != NULL;
   file = memfd_create("report", 0);
   free(malloc(0));
+  test_lines();
   test_bound();
   test_swing();
   test_trim(argc > 1);
