@@ -19,8 +19,9 @@
 enum {
   RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
   DONE = 256,          /* finished ones that wait */
-  WINDOWS = 4,         /* pieces of a large block that are looked at, */
-  WINDOW = 1024,       /* of so many pages each: a call takes longer than to look at a thousand pages */
+  WHOLE = 1024,        /* pages that are looked at with one call, which takes as long as to look at a thousand */
+  WINDOWS = 2,         /* pieces of a larger block that are looked at instead, */
+  WINDOW = 256,        /* of so many pages each */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   INCOME = 100,        /* of the time, one part in so many may go into measuring */
@@ -79,22 +80,23 @@ static struct {
 /* ---- resident pages -------------------------------------------------------------------------------------------------- */
 
 /*
- * Bytes of [block, block + size) in resident pages. Of a block beyond 16 MiB, a window in each of four pieces stands for the rest. Where
- * in its piece depends on the address: programs touch the first page and round distances, and the same block is looked at alike.
+ * Bytes of [block, block + size) in resident pages. Of a block beyond 4 MiB, a window in each half stands for the rest. Where in its
+ * half depends on the address: programs touch the first page and round distances, and the same block is looked at alike.
  */
 static uint64_t resident(const void *block, size_t size)
 {
   size_t page = getauxval(AT_PAGESZ);
   uintptr_t first = ((uintptr_t)block + page - 1) / page, end = ((uintptr_t)block + size) / page;
-  size_t step = (end - first) / WINDOWS > WINDOW ? (end - first) / WINDOWS : WINDOW;
-  size_t shift = (size_t)(((uint64_t)first * UINT64_C(0x9e3779b97f4a7c15)) >> 40) % (step - WINDOW + 1);
+  bool whole = end - first <= WHOLE;
+  size_t window = whole ? WHOLE : WINDOW, step = whole ? WHOLE : (end - first) / WINDOWS;
+  size_t shift = (size_t)(((uint64_t)first * UINT64_C(0x9e3779b97f4a7c15)) >> 40) % (step - window + 1);
   uint64_t found = 0, looked = 0;
   for (uintptr_t at = first + shift; at < end; at += step) {
     union {
-      unsigned char page[WINDOW];
-      uint64_t word[WINDOW / 8];
+      unsigned char page[WHOLE];
+      uint64_t word[WHOLE / 8];
     } there = {.page = {0}};
-    size_t count = end - at < WINDOW ? end - at : WINDOW;
+    size_t count = end - at < window ? end - at : window;
     bool known = !hak_os_failed(hki_os.mincore((void *)(at * page), count * page, there.page));
     for (size_t i = 0; known && i < (count + 7) / 8; i++) { /* the product adds up the lowest bits of the eight */
       found += (there.word[i] & UINT64_C(0x0101010101010101)) * UINT64_C(0x0101010101010101) >> 56;
