@@ -2,7 +2,7 @@
 /*
  * scenario.c - the program that bench/scenarios.py measures: one scenario in one fresh process.
  *
- *   scenario NAME [-n TIMES] [-t pages|first|all] [-j THREADS]
+ *   scenario NAME [-n TIMES] [-t pages|first|all] [-j THREADS] [-c]
  *
  *   json        1000 blocks of 64 KiB, each allocated, touched and freed before the next
  *   mir         100 blocks of 256 KiB
@@ -13,6 +13,7 @@
  *   -n TIMES    the whole so many times in a row (1); 0: everything but the calls
  *   -t TOUCH    what is written of a block: one byte of each page (the default), of its first page only, or every byte
  *   -j THREADS  so many threads, each doing the whole, timed from their common start to the end of the last (1)
+ *   -c          control: the same writes to one place that stays, without malloc and free. One thread, no queue
  *
  * The clock is read before the first call and after the last, never between. Everything else is read outside of these two
  * readings and without allocating: page faults, peak of the resident set, TLB shootdowns of the machine, the object that malloc
@@ -36,13 +37,9 @@ static const size_t MIB = 1024 * 1024;
 
 enum touch { TOUCH_PAGES, TOUCH_FIRST, TOUCH_ALL };
 
-/* Always inlined with a constant `touch`, so that no loop decides about it. The writes are volatile or in a call: they stay. */
-__attribute__((always_inline)) static inline char *obtain(size_t size, enum touch touch)
+/* Always inlined with a constant `touch`, so that no loop decides about it. The writes stay: as far as one can tell, somebody reads them. */
+__attribute__((always_inline)) static inline void write_to(char *block, size_t size, enum touch touch)
 {
-  char *block = malloc(size);
-  if (block == NULL) {
-    die("malloc", strerror(errno));
-  }
   if (touch == TOUCH_ALL) {
     memset(block, 1, size);
   } else {
@@ -51,7 +48,27 @@ __attribute__((always_inline)) static inline char *obtain(size_t size, enum touc
       ((volatile char *)block)[at] = 1;
     }
   }
+  __asm__ volatile("" : : "r"(block) : "memory");
+}
+
+__attribute__((always_inline)) static inline char *obtain(size_t size, enum touch touch)
+{
+  char *block = malloc(size);
+  if (block == NULL) {
+    die("malloc", strerror(errno));
+  }
+  write_to(block, size, touch);
   return block;
+}
+
+/* A block's whole life; or, where `control` is a place and not constant NULL, the writes alone. */
+__attribute__((always_inline)) static inline void live(size_t size, enum touch touch, char *control)
+{
+  if (control != NULL) {
+    write_to(control, size, touch);
+  } else {
+    free(obtain(size, touch));
+  }
 }
 
 /* ---- scenarios ------------------------------------------------------------------------------------------------------- */
@@ -74,14 +91,15 @@ static const struct scenario scenarios[] = {
 };
 
 /* One block at a time. Returns the number of blocks. */
-__attribute__((always_inline)) static inline uint64_t run_parts(const struct part *parts, unsigned times, enum touch touch)
+__attribute__((always_inline)) static inline uint64_t run_parts(const struct part *parts, unsigned times, enum touch touch,
+                                                                char *control)
 {
   uint64_t blocks = 0, first = (uint64_t)parts[0].count * times;
   for (uint64_t i = 1; i <= first; i++) {
-    free(obtain(parts[0].size, touch));
+    live(parts[0].size, touch, control);
     blocks++;
     for (const struct part *part = parts + 1; part->count != 0 && i % (parts[0].count / part->count) == 0; part++) {
-      free(obtain(part->size, touch));
+      live(part->size, touch, control);
       blocks++;
     }
   }
@@ -140,29 +158,35 @@ __attribute__((always_inline)) static inline uint64_t run_queue(unsigned times, 
   return queue.obtained;
 }
 
-__attribute__((always_inline)) static inline uint64_t run_touching(const struct scenario *scenario, unsigned times,
-                                                                   enum touch touch)
-{
-  return scenario->parts[0].count != 0 ? run_parts(scenario->parts, times, touch) : run_queue(times, touch);
-}
-
 /* What a process does, chosen on the command line. */
 struct plan {
   const struct scenario *scenario;
   unsigned times;   /* repetitions */
   unsigned threads; /* the main thread included */
   enum touch touch;
+  bool control;
 };
+
+__attribute__((always_inline)) static inline uint64_t run_touching(const struct plan *plan, enum touch touch)
+{
+  static _Alignas(4096) char control[2048 * 1024]; /* the largest block */
+  const struct scenario *scenario = plan->scenario;
+  if (scenario->parts[0].count == 0) {
+    return run_queue(plan->times, touch);
+  }
+  return plan->control ? run_parts(scenario->parts, plan->times, touch, control)
+                       : run_parts(scenario->parts, plan->times, touch, NULL);
+}
 
 static uint64_t run(const struct plan *plan)
 {
   switch (plan->touch) {
   case TOUCH_FIRST:
-    return run_touching(plan->scenario, plan->times, TOUCH_FIRST);
+    return run_touching(plan, TOUCH_FIRST);
   case TOUCH_ALL:
-    return run_touching(plan->scenario, plan->times, TOUCH_ALL);
+    return run_touching(plan, TOUCH_ALL);
   default:
-    return run_touching(plan->scenario, plan->times, TOUCH_PAGES);
+    return run_touching(plan, TOUCH_PAGES);
   }
 }
 
@@ -296,7 +320,7 @@ static enum touch touch_of(const char *name)
 int main(int argc, char **argv)
 {
   struct plan plan = {.times = 1, .threads = 1, .touch = TOUCH_PAGES};
-  for (int option; (option = getopt(argc, argv, "n:t:j:")) != -1;) {
+  for (int option; (option = getopt(argc, argv, "n:t:j:c")) != -1;) {
     switch (option) {
     case 'n':
       plan.times = number(optarg, 0, 1000000);
@@ -306,6 +330,9 @@ int main(int argc, char **argv)
       break;
     case 'j':
       plan.threads = number(optarg, 1, THREADS_MAX);
+      break;
+    case 'c':
+      plan.control = true;
       break;
     default:
       return 2;
@@ -317,7 +344,10 @@ int main(int argc, char **argv)
     }
   }
   if (plan.scenario == NULL) {
-    die("usage", "scenario json|mir|vm|mixed|streaming [-n TIMES] [-t pages|first|all] [-j THREADS]");
+    die("usage", "scenario json|mir|vm|mixed|streaming [-n TIMES] [-t pages|first|all] [-j THREADS] [-c]");
+  }
+  if (plan.control && (plan.threads > 1 || plan.scenario->parts[0].count == 0)) {
+    die("-c", "one thread, and no queue");
   }
   measure(&plan);
   return 0;

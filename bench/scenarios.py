@@ -54,6 +54,7 @@ VARIANTS = [
 ]
 QUICK = ",".join(f"{name}-{suffix}" for suffix in ("cold", "steady") for name in SCENARIOS) + ",streaming"
 ENOUGH_RUNS = 30
+CONTROL = "control"  # measured beside glibc: the same writes without malloc and free
 
 # Counters of cache and reclaim plugins that the report shows, where there are such.
 PLUGIN_COUNTERS = ("hits", "misses", "batches")
@@ -65,6 +66,7 @@ class Case(contest.Case):
     def __init__(self, name, group, about, arguments):
         super().__init__(name, about, arguments)
         self.group = group
+        self.has_control = self.threads == 1 and arguments[0] in SCENARIOS
         self.calls = {}  # allocator name -> {system call: number}
         self.served = {}  # hakmem configuration -> what its plugins counted
 
@@ -84,10 +86,14 @@ def all_cases():
 def measure_rounds(program, cases, allocators, options, raw):
     """Fresh processes, interleaved: every round takes the cases, and the allocators of each case, in a new order."""
     for number, case, allocator in contest.rounds(cases, allocators, options):
-        result = lab.measure(allocator, [program, *case.arguments])
-        result["operations"] = result["blocks"]
-        case.runs[allocator.name].append(result)
-        raw.write(json.dumps({"round": number, "case": case.name, "allocator": allocator.name, **result}) + "\n")
+        these = {allocator.name: case.arguments}
+        if allocator is allocators[0] and case.has_control:
+            these[CONTROL] = [*case.arguments, "-c"]
+        for name, arguments in these.items():
+            result = lab.measure(allocator, [program, *arguments])
+            result["operations"] = result["blocks"]
+            case.runs[name].append(result)
+            raw.write(json.dumps({"round": number, "case": case.name, "allocator": name, **result}) + "\n")
 
 
 def count_calls(program, cases, allocators, scratch):
@@ -131,7 +137,8 @@ METHOD = """\
 An operation is malloc, the writes, and free, in ns of the thread that does it. Each run is a fresh process; the clock is read
 before the first call and after the last. Ratios are medians over the pairs of the rounds, with their 95 % bootstrap interval;
 below 1 is faster, and "no difference" says that 1 is in the interval. Faults are minor ones inside the loop; those before it are
-apart. Faults, peak and shootdowns are medians; shootdowns are those of the whole machine.
+apart. Faults, peak and shootdowns are medians; shootdowns are those of the whole machine. The control writes the same to one place
+that stays, and calls nobody: what it takes is the program's and the machine's.
 """
 
 
@@ -149,19 +156,29 @@ def points_table(cases, peers, ours):
     return stats.table(["with", "its points", *(peer.name for peer in peers)], rows)
 
 
+def control_table(cases, peers):
+    """How much of the best peer's time is not the allocator's."""
+    rows = []
+    for case in cases:
+        if case.has_control:
+            best, ns = contest.best_peer(case, peers), case.ns(CONTROL)
+            rows.append([case.name, stats.number(stats.median(ns)), best.name, stats.paired_ratio(ns, case.ns(best.name))])
+    return stats.table(["case", "control, ns", "best peer", "control over it"], rows) if rows else "None of these cases has one.\n"
+
+
 def case_section(case, peers, ours):
     best, glibc = contest.best_peer(case, peers), peers[0]
     rows = []
-    for allocator in peers + ours:
-        ns = case.ns(allocator.name)
-        shootdowns = case.middle(allocator.name, "shootdowns")
+    for name, label in [(a.name, a.label) for a in peers + ours] + [(CONTROL, CONTROL)] * case.has_control:
+        ns = case.ns(name)
+        shootdowns = case.middle(name, "shootdowns")
         rows.append([
-            allocator.label,
+            label,
             *(stats.number(value) for value in (stats.median(ns), stats.quantile(ns, 0.95), stats.quantile(ns, 0.99))),
-            "1" if allocator is best else stats.paired_ratio(ns, case.ns(best.name)),
-            "1" if allocator is glibc else stats.paired_ratio(ns, case.ns(glibc.name)),
-            *(f"{case.middle(allocator.name, key):.0f}" for key in ("faults", "startup_faults")),
-            stats.number(case.middle(allocator.name, "peak_kib") / 1024),
+            "1" if name == best.name else stats.paired_ratio(ns, case.ns(best.name)),
+            "1" if name == glibc.name else stats.paired_ratio(ns, case.ns(glibc.name)),
+            *(f"{case.middle(name, key):.0f}" for key in ("faults", "startup_faults")),
+            stats.number(case.middle(name, "peak_kib") / 1024),
             f"{shootdowns:.0f}" if shootdowns >= 0 else "unknown",
         ])
     header = ["allocator", "median ns", "P95", "P99", f"over {best.name}, the best peer", f"over {glibc.name}", "faults",
@@ -211,6 +228,7 @@ def written_report(options, cases, peers, ours, absent, plots):
         " counted by hakmem itself, in each run exactly the calls made.\n",
         "## Medians, ns per operation\n", contest.medians_table(cases, everybody),
         "## hakmem over the best peer\n", contest.versus_table(cases, peers, ours),
+        "## The control over the best peer\n", control_table(cases, peers),
     ]
     for group in ("cold", "steady"):
         members = [case for case in cases if case.group == group]

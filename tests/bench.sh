@@ -50,13 +50,19 @@ done <<'EOC'
 2000 vm -n 100 -t first -j 2
 0 vm -n 0
 EOC
+line=$(under "$TOP_SRCDIR/etc/mmap.ini" "" "$WORK/scenario" mixed -c)
+is "the control calls nobody" "$(field blocks <<<"$line") $(field allocs <<<"$line") $(field frees <<<"$line")" "1110 0 0"
+like "no control of a queue" "$("$WORK/scenario" streaming -c 2>&1; echo "status $?")" '.*one thread, and no queue.*status [1-9].*'
 if grep -q '\[always\]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null; then
   skip "pages are touched as said" "huge pages everywhere"
 else
-  some=$("$WORK/scenario" vm -t first | field faults) all=$("$WORK/scenario" vm | field faults)
-  if [ "$some" -lt 100 ] && [ "$all" -ge 512 ]; then ok "pages are touched as said"; else
-    fail "pages are touched as said" "$some and $all faults" "less than 100, and 512 or more"
-  fi
+  for control in "" -c; do
+    # shellcheck disable=SC2086
+    some=$("$WORK/scenario" vm -t first $control | field faults) all=$("$WORK/scenario" vm $control | field faults)
+    if [ "$some" -lt 100 ] && [ "$all" -ge 512 ]; then ok "pages are touched as said $control"; else
+      fail "pages are touched as said $control" "$some and $all faults" "less than 100, and 512 or more"
+    fi
+  done
 fi
 
 # ---- a short run ---------------------------------------------------------------------------------------------------------------
@@ -69,7 +75,8 @@ is "the report says that hakmem served" "$(grep -c '^Proof: .* Under hakmem 120 
 is "the report says that the runs are too few" "$(grep -c 'Only 2 runs: too few' "$report")" 1
 is "the report has a section for each case" "$(grep -cE '^### vm-(cold|2threads)$' "$report")" 2
 is "the report counts what the backends served" "$(grep -cE '^- hakmem mmap: .*mmap blocks [1-9]' "$report")" 2
-is "every run is in the raw data" "$(grep -c '"round"' "$WORK/out/scenarios.jsonl")" 12
+is "every run is in the raw data, the control's of one case too" "$(grep -c '"round"' "$WORK/out/scenarios.jsonl")" 14
+is "the report has the control of one case" "$(grep -cE '^\| vm-cold \| [0-9]+ \| glibc \| [0-9.]+ \[' "$report")" 1
 is "a plot for each variant where there is gnuplot" "$(find "$WORK/out" -name '*.svg' | wc -l)" \
   "$(command -v gnuplot >/dev/null && echo 2 || echo 0)"
 if command -v strace >/dev/null; then

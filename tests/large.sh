@@ -70,11 +70,11 @@ fi
 # While a policy learns, too; and what is looked at for a trial is looked at once, however often the block comes back.
 if command -v strace >/dev/null; then
   report=$(strace -c -e trace=mincore -o "$WORK/calls" -E LD_PRELOAD="$LIB" -E HAKMEM_CONF="$TOP_SRCDIR/etc/learn.ini" \
-    -E HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on;stats.exit=text" "$WORK/scenario" vm -t first -n 500 2>&1)
+    -E HAKMEM_SET="core.plugin_path=$PLUGINS;core.strict=on;stats.exit=text" "$WORK/scenario" vm -t first -n 100000 2>&1)
   hits=$(value cache.bigcache.hits) trials=$(value policy.elo.trials)
   calls=$(awk '$NF == "mincore" { print $4 }' "$WORK/calls")
-  if [ "$hits" -ge 4900 ]; then ok "hits while a policy learns"; else
-    fail "hits while a policy learns" "$hits" "nearly 5000"
+  if [ "$hits" -ge 980000 ]; then ok "hits while a policy learns"; else
+    fail "hits while a policy learns" "$hits" "nearly 1000000"
   fi
   if [ "$trials" -ge 10 ] && [ "$calls" -le $((16 * trials)) ]; then ok "mincore is for trials"; else
     fail "mincore is for trials" "$calls calls, $trials trials" "10 trials or more, at most 16 calls for each"
