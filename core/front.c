@@ -56,12 +56,13 @@ static uint32_t deepest(uint32_t cls)
 }
 
 /* Gives the magazine so many places, two runs at least. False when there is no memory for them: it is as it was. */
-static bool resize(struct hki_magazine *magazine, uint32_t cls, uint32_t places)
+static bool resize(struct hki_thread *thread, uint32_t cls, uint32_t places)
 {
+  struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t most = run_length(cls, RUN_BYTES);
   if (places > magazine->room) { /* grown twice at most, since the old places are lost */
     uint32_t room = magazine->room == 0 ? places : places <= 2 * most ? 2 * most : deepest(cls);
-    void **fresh = hki_meta_alloc(room * sizeof *fresh, 64);
+    void **fresh = cls >= HKI_PAIRED && room == 2 ? thread->pair[cls - HKI_PAIRED] : hki_meta_alloc(room * sizeof *fresh, 64);
     if (fresh == NULL) {
       return false;
     }
@@ -116,7 +117,7 @@ static void shorten(struct hki_thread *thread, uint32_t cls)
   if (magazine->run != 0 && places_of(magazine) > 2 * first) {
     thread->front_bytes -= (uint64_t)(places_of(magazine) - 2 * first) * hakmem_root.class_bytes[cls];
     flush(thread, cls, 2 * first);
-    (void)resize(magazine, cls, 2 * first);
+    (void)resize(thread, cls, 2 * first);
   }
 }
 
@@ -143,15 +144,15 @@ static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
     }
     thread->magazine[other].used = 0;
   }
-  if (thread->front_bytes + bytes <= HELD_MAX && resize(magazine, cls, places + more)) {
+  if (thread->front_bytes + bytes <= HELD_MAX && resize(thread, cls, places + more)) {
     thread->front_bytes += bytes;
   }
 }
 
 /* Whether the magazine can be used; makes it. */
-static bool opened(struct hki_magazine *magazine, uint32_t cls)
+static bool opened(struct hki_thread *thread, uint32_t cls)
 {
-  return HKI_LIKELY(magazine->run != 0) || resize(magazine, cls, 2 * run_length(cls, FIRST_BYTES));
+  return HKI_LIKELY(thread->magazine[cls].run != 0) || resize(thread, cls, 2 * run_length(cls, FIRST_BYTES));
 }
 
 /*
@@ -182,7 +183,7 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   void *object = NULL;
-  if (opened(magazine, cls)) {
+  if (opened(thread, cls)) {
     HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, magazine->run));
     lengthen(thread, cls, false);
     magazine->drawn = 1;
@@ -230,7 +231,7 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  if (is_others(magazine, cls) || !opened(magazine, cls)) {
+  if (is_others(magazine, cls) || !opened(thread, cls)) {
     give(thread, cls, &block, 1);
     return;
   }

@@ -18,7 +18,7 @@
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 5U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 6U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -26,6 +26,7 @@ enum {
   HKI_ARMS = 32,     /* strategies */
   HKI_ROWS = 128,    /* counters of all plugins */
   HKI_CLASSES = 97,  /* size classes */
+  HKI_PAIRED = 33,   /* from this class on, above 1 KiB, magazines begin with two places */
   HKI_MAIL = 512,    /* longest request or answer, with its NUL */
   HKI_BOOT = 0,      /* index of the boot backend */
   HKI_CELLS = 512,   /* pairs of arm and row in use */
@@ -91,6 +92,8 @@ struct hki_thread {
   struct hki_thread *next_idle;      /* records without a thread */
   uint64_t release_ns;               /* spent by the thread to give pages back, while the policy learns */
   uint32_t live;                     /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
+  /* The first places of magazines that begin with two, near them: one page less is touched. */
+  void *pair[HKI_CLASSES - HKI_PAIRED][2];
 };
 
 /* A backend instance as the report shows it. */
