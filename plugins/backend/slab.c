@@ -368,16 +368,16 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
   struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
   void *tags[HAK_RUN_MAX];
-  bool worth = count * class->size >= SHORT;
+  bool long_enough = count * class->size >= SHORT;
   bool roomy = __atomic_load_n(&class->roomy, __ATOMIC_RELAXED) != 0;
-  bool known = worth && roomy && class->granules == 1 && begin_right(class, objects, count);
-  if (!known) {
+  bool checked = long_enough && roomy && class->granules == 1 && begin_right(class, objects, count);
+  if (!checked) {
     slab->host->span_tags(slab->host, cls, objects, count, tags); /* ends in misuse if need be */
   }
   hak_lock_acquire(slab->host, &class->lock);
-  bool wait = worth && class->waiting + count <= depot_room(class);
+  bool wait = long_enough && class->waiting + count <= depot_room(class);
   if (!wait || !depot_push(slab, class, objects, count)) {
-    if (known) {
+    if (checked) {
       slab->host->span_tags(slab->host, cls, objects, count, tags);
     }
     scatter(slab, class, objects, tags, count, &empty);
