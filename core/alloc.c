@@ -29,7 +29,7 @@ static void *dress(struct hki_thread *thread, uintptr_t block, size_t size)
 static HKI_COLD void *dress_first(struct hki_thread *thread, uintptr_t block, size_t size)
 {
   if (block != HKI_ALIGN) {
-    if (hki_byte_enter(block, thread->direct)) {
+    if (hki_byte_enter(block, thread->direct, NULL)) {
       return dress(thread, block, size);
     }
     hki_enter(thread->direct);

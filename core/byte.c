@@ -7,13 +7,13 @@
 #include "span.h"
 #include "trial.h"
 
-HKI_SLOW bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend)
+HKI_SLOW bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend, struct hki_starts **spare)
 {
   hki_entry entry = hki_pagemap_get(block);
   if (hki_entry_kind(entry) == HKI_STARTS && hki_starts_test(hki_entry_record(entry), block)) {
     hki_broken(backend->name, (void *)block);
   }
-  struct hki_starts *starts = hki_starts_at(block);
+  struct hki_starts *starts = hki_starts_at(block, spare);
   return starts != NULL && hki_starts_set(starts, block);
 }
 
@@ -33,7 +33,7 @@ static uintptr_t dress(const struct hki_backend *backend, void **slot, hak_block
   HKI_ACQUIRE(backend->inside);
   uintptr_t base = (uintptr_t)got.base;
   uintptr_t block = hki_round_up(base + HKI_ALIGN, align);
-  if (!hki_byte_mark(block, backend)) {
+  if (!hki_byte_mark(block, backend, NULL)) {
     backend->ops.free(backend->self, slot, got.base, gross(size, align));
     return 0;
   }
@@ -112,7 +112,8 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
   struct hki_header before = *hki_header(block);
   struct hki_backend *backend = hki_header_backend(&before);
   size_t old = hki_header_size(&before);
-  if (hki_header_offset(&before) != HKI_ALIGN || size > HKI_SIZE_MAX - HKI_ALIGN || !hki_starts_reserve()) {
+  if (hki_header_offset(&before) != HKI_ALIGN || size > HKI_SIZE_MAX - HKI_ALIGN ||
+      !hki_starts_reserve(&thread->spare_starts)) {
     return NULL;
   }
   /* The backend may give the old place to another thread before it returns, so the bit goes first. */
@@ -128,8 +129,8 @@ HKI_SLOW void *hki_byte_resize(struct hki_thread *thread, void *block, size_t si
   if (got.base == NULL) {
     (void)hki_starts_set(starts, (uintptr_t)block);
     moved = 0;
-  } else if (!hki_byte_mark(moved, backend)) {
-    /* More threads resized at once than the reserve provides for; the old place is gone. */
+  } else if (!hki_byte_mark(moved, backend, &thread->spare_starts)) {
+    /* Several threads needed a new leaf of the page map at once, and the old place is gone. */
     hki_die("realloc(%p): no memory to record where backend %s moved it", block, backend->name);
   }
   hki_leave(thread);

@@ -18,8 +18,8 @@ void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *backend, siz
 /* The same from boot, for a detached thread. */
 void *hki_boot_alloc(size_t size, size_t align, uint32_t request);
 
-/* Enters a block of a granule not seen before. False when there is no memory for its bitmap. */
-bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend);
+/* Enters a block of a granule not seen before. False when there is no memory for its bitmap, `spare` (or NULL) included. */
+bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend, struct hki_starts **spare);
 
 /* Resizes a live block through its backend. NULL when it refuses: the block is as it was. Counts it. */
 void *hki_byte_resize(struct hki_thread *thread, void *block, size_t size);
@@ -30,12 +30,12 @@ HKI_INLINE void hki_byte_counted(void *block, uint32_t row)
   hki_header(block)->offset |= HKI_COUNTED | (uint64_t)(row % HAK_SITES) << HKI_KIND_SHIFT;
 }
 
-/* Marks the block live. False when there is no memory for that. */
-HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend)
+/* Marks the block live. False when there is no memory for that, `spare` (or NULL) included. */
+HKI_INLINE bool hki_byte_mark(uintptr_t block, const struct hki_backend *backend, struct hki_starts **spare)
 {
   hki_entry entry = hki_pagemap_get_valid(block);
   if (HKI_UNLIKELY((entry & HKI_STARTS) == 0) || HKI_UNLIKELY(!hki_starts_set(hki_entry_starts(entry), block))) {
-    return hki_byte_enter(block, backend);
+    return hki_byte_enter(block, backend, spare);
   }
   return true;
 }

@@ -21,10 +21,9 @@ static void enter_map(uintptr_t base, hki_entry entry)
   __atomic_store_n(hki_pagemap_slot(base), entry, __ATOMIC_RELEASE); /* the leaf is there */
 }
 
-/* Enters [base, ...) as the place of `span`. False when the page map has no memory. An empty start bitmap may have been there. */
-static bool place(struct hki_span *span, uintptr_t base)
+/* Enters `span` in its slot of the page map. False when there was no memory for one. An empty start bitmap may have been there. */
+static bool place(struct hki_span *span, hki_entry *slot)
 {
-  hki_entry *slot = hki_pagemap_slot(base);
   if (slot == NULL) {
     return false;
   }
@@ -67,7 +66,7 @@ static struct hki_span *fresh(struct hki_thread *thread, struct hki_backend *bac
                             .backend = (uint8_t)backend->index,
                             .flags = (uint8_t)hak_block_flags(got)};
   __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_MOVING, __ATOMIC_RELAXED);
-  if (!place(span, (uintptr_t)got.base)) {
+  if (!place(span, hki_pagemap_slot((uintptr_t)got.base))) {
     hki_enter(backend);
     backend->ops.free(backend->self, slot, got.base, hak_block_capacity(got));
     hki_leave(thread);
@@ -211,7 +210,7 @@ HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry
     HKI_ADD(&hakmem_root.active_bytes, hak_block_capacity(got) - span->range.capacity);
     span->range.base = got.base;
     span->range.capacity = hak_block_capacity(got);
-    if (!place(span, base)) {
+    if (!place(span, hki_pagemap_slot_reserved(base))) {
       hki_die("realloc(%p): no memory to record where backend %s moved it", block, backend->name);
     }
   }

@@ -49,20 +49,18 @@ HKI_SLOW bool hki_pagemap_reserve(void)
   return leaf != NULL;
 }
 
-HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
+/* The leaf of an address, made when missing, from the reserve when the system refuses and `reserved` says so. */
+static struct hki_leaf *leaf_at(uintptr_t address, bool reserved)
 {
-  if (address >> HKI_ADDRESS_BITS != 0) {
-    return NULL;
-  }
   struct hki_leaf **root = &hki_pagemap[address >> 32];
   struct hki_leaf *leaf = __atomic_load_n(root, __ATOMIC_ACQUIRE);
   if (leaf == NULL) {
     struct hki_leaf *fresh = map_leaf();
-    if (fresh == NULL) {
+    if (fresh == NULL && reserved) {
       fresh = __atomic_exchange_n(&reserve, NULL, __ATOMIC_ACQ_REL);
     }
     if (fresh == NULL) {
-      return NULL;
+      return __atomic_load_n(root, __ATOMIC_ACQUIRE); /* another thread may have had more luck */
     }
     if (__atomic_compare_exchange_n(root, &leaf, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
       leaf = fresh;
@@ -70,7 +68,23 @@ HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
       drop_leaf(fresh);
     }
   }
-  return &leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU];
+  return leaf;
+}
+
+static hki_entry *slot_at(uintptr_t address, bool reserved)
+{
+  struct hki_leaf *leaf = address >> HKI_ADDRESS_BITS == 0 ? leaf_at(address, reserved) : NULL;
+  return leaf != NULL ? &leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU] : NULL;
+}
+
+HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
+{
+  return slot_at(address, false);
+}
+
+HKI_COLD hki_entry *hki_pagemap_slot_reserved(uintptr_t address)
+{
+  return slot_at(address, true);
 }
 
 HKI_COLD struct hki_span *hki_pagemap_enclosing(uintptr_t address)

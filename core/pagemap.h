@@ -82,8 +82,13 @@ HKI_INLINE hki_entry hki_pagemap_get(uintptr_t address)
 /* The place of an address's entry, its leaf made when missing. NULL when there is no memory for it, or the address is not one. */
 hki_entry *hki_pagemap_slot(uintptr_t address);
 
-/* Keeps one leaf in reserve, for when the system refuses the next. False when it refuses this one. [any] */
+/*
+ * Keeps one leaf in reserve, for when the system refuses the next: before a backend may move a block, since afterwards there is no
+ * way back. False when it refuses this one. [any]
+ */
 bool hki_pagemap_reserve(void);
+/* The same as hki_pagemap_slot, from the reserve when need be: for a block that a backend has moved. [any] */
+hki_entry *hki_pagemap_slot_reserved(uintptr_t address);
 
 /*
  * The live page block that contains the address, by walking back to the nearest entry: for messages about misuse only.

@@ -94,6 +94,7 @@ struct hki_thread {
   uint32_t live;                     /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
   /* The first places of magazines that begin with two, near them: one page less is touched. */
   void *pair[HKI_CLASSES - HKI_PAIRED][2];
+  struct hki_starts *spare_starts; /* a start bitmap for the next resize that moves; NULL: none yet */
 };
 
 /* A backend instance as the report shows it. */

@@ -10,12 +10,8 @@
 
 hak_lock hki_starts_lock;
 static struct hki_starts *idle; /* chained through the first word, under hki_starts_lock */
-static uint32_t idle_count;     /* length of that chain */
 
-enum {
-  RESERVE = 8, /* idle bitmaps that count as a reserve: as many threads may be resizing while the system refuses memory */
-  BELOW = 4096 /* granules searched for the start of a block: 256 MiB */
-};
+enum { BELOW = 4096 /* granules searched for the start of a block: 256 MiB */ };
 
 struct hki_starts *hki_starts_get(size_t count)
 {
@@ -24,7 +20,6 @@ struct hki_starts *hki_starts_get(size_t count)
     struct hki_starts *starts = idle;
     if (starts != NULL) {
       memcpy(&idle, starts->bits, sizeof idle);
-      HKI_STORE(&idle_count, idle_count - 1);
       starts->bits[0] = 0;
     }
     hki_leaf_unlock(&hki_starts_lock);
@@ -43,26 +38,20 @@ void hki_starts_put(struct hki_starts *starts, size_t count)
     memcpy(starts[i].bits, &idle, sizeof idle);
     idle = &starts[i];
   }
-  HKI_STORE(&idle_count, idle_count + (uint32_t)count);
   hki_leaf_unlock(&hki_starts_lock);
 }
 
-bool hki_starts_reserve(void)
+bool hki_starts_reserve(struct hki_starts **spare)
 {
-  if (HKI_LIKELY(HKI_LOAD(&idle_count) >= RESERVE)) {
-    return hki_pagemap_reserve();
+  if (HKI_UNLIKELY(*spare == NULL)) {
+    *spare = hki_starts_get(1);
   }
-  struct hki_starts *more = hki_meta_alloc(RESERVE * sizeof *more, _Alignof(struct hki_starts));
-  if (more == NULL) {
-    return false;
-  }
-  hki_starts_put(more, RESERVE);
-  return hki_pagemap_reserve();
+  return *spare != NULL && hki_pagemap_reserve();
 }
 
-HKI_SLOW struct hki_starts *hki_starts_at(uintptr_t address)
+HKI_SLOW struct hki_starts *hki_starts_at(uintptr_t address, struct hki_starts **spare)
 {
-  hki_entry *slot = hki_pagemap_slot(address);
+  hki_entry *slot = spare != NULL ? hki_pagemap_slot_reserved(address) : hki_pagemap_slot(address);
   if (slot == NULL) {
     return NULL;
   }
@@ -70,7 +59,10 @@ HKI_SLOW struct hki_starts *hki_starts_at(uintptr_t address)
   struct hki_starts *fresh = NULL;
   while (hki_entry_kind(e) != HKI_STARTS) {
     /* A wrapped allocator got this granule after a page block had been there; live page blocks cannot be in the way. */
-    if (fresh == NULL && (fresh = hki_starts_get(1)) == NULL) {
+    if (fresh == NULL && spare != NULL) {
+      fresh = *spare;
+      *spare = NULL;
+    } else if (fresh == NULL && (fresh = hki_starts_get(1)) == NULL) {
       return NULL;
     }
     hki_entry made = hki_entry_make(HKI_STARTS, fresh, 0);

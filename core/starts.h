@@ -67,8 +67,11 @@ HKI_INLINE bool hki_starts_test(struct hki_starts *starts, uintptr_t address)
   return (HKI_LOAD(hki_starts_word(starts, address)) & hki_starts_mask(address)) != 0;
 }
 
-/* The bitmap of an address's granule, entered in the page map when missing. NULL when there is no memory. [any] */
-struct hki_starts *hki_starts_at(uintptr_t address);
+/*
+ * The bitmap of an address's granule, entered in the page map when missing. NULL when there is no memory. After
+ * hki_starts_reserve with the same `spare` there is always memory. [any; `spare` is the caller's own]
+ */
+struct hki_starts *hki_starts_at(uintptr_t address, struct hki_starts **spare);
 
 /* `count` empty bitmaps in a row, for a class span. NULL when there is no memory. [any] */
 struct hki_starts *hki_starts_get(size_t count);
@@ -76,10 +79,11 @@ struct hki_starts *hki_starts_get(size_t count);
 void hki_starts_put(struct hki_starts *starts, size_t count);
 
 /*
- * Makes sure that the next few hki_starts_at succeed, whatever the system refuses then: before a backend may move a block, since
- * afterwards there is no way back. False when that cannot be promised. [any]
+ * Sets memory aside in `spare` for the next hki_starts_at, whatever the system refuses and other threads use up until then: before
+ * a backend may move a block, since afterwards there is no way back. What is not needed stays there. False when there is no memory
+ * to set aside. [any; `spare` is the caller's own]
  */
-bool hki_starts_reserve(void);
+bool hki_starts_reserve(struct hki_starts **spare);
 
 /*
  * The nearest set bit at or below `address`, searched through the bitmaps of this granule and of those just below it: the start
