@@ -112,7 +112,8 @@ static bool parse_bool(const char *text, bool *value)
   return false;
 }
 
-static const char *const *parse_list(const char *text)
+/* 0, EINVAL or ENOMEM. */
+static int parse_list(const char *text, const char *const **list)
 {
   const char **words = hki_meta_alloc((WORDS + 1) * sizeof *words, sizeof *words);
   uint32_t count = 0;
@@ -126,18 +127,19 @@ static const char *const *parse_list(const char *text)
     }
     if (kept > 0) {
       if (kept >= sizeof word || count == WORDS) {
-        return NULL;
+        return EINVAL;
       }
       memcpy(word, text, kept);
       word[kept] = 0;
       words[count] = hki_meta_string(word);
       if (words[count++] == NULL) {
-        return NULL;
+        return ENOMEM;
       }
     }
     text += length;
   }
-  return words;
+  *list = words;
+  return words != NULL ? 0 : ENOMEM;
 }
 
 static bool in_range(const hak_option *option, const hak_value *value)
@@ -163,10 +165,11 @@ static bool in_range(const hak_option *option, const hak_value *value)
   return true;
 }
 
-bool hki_value_parse(const hak_option *option, const char *text, hak_value *value)
+int hki_value_parse(const hak_option *option, const char *text, hak_value *value)
 {
   hak_value made = {0};
   bool good = false;
+  int code;
   switch (option->type) {
   case HAK_SIZE:
     good = parse_size(text, &made.size);
@@ -187,12 +190,14 @@ bool hki_value_parse(const hak_option *option, const char *text, hak_value *valu
     }
     break;
   case HAK_STRING:
-    made.string = hki_meta_string(text);
-    good = made.string != NULL;
+    good = true;
     break;
   case HAK_LIST:
-    made.list = parse_list(text);
-    good = made.list != NULL;
+    code = parse_list(text, &made.list);
+    if (code != 0) {
+      return code;
+    }
+    good = true;
     break;
   case HAK_PAGES:
   case HAK_ARM:
@@ -202,10 +207,13 @@ bool hki_value_parse(const hak_option *option, const char *text, hak_value *valu
     break;
   }
   if (!good || !in_range(option, &made) || strchr(text, '\n') != NULL) { /* no INI could say the latter */
-    return false;
+    return EINVAL;
+  }
+  if (option->type == HAK_STRING && (made.string = hki_meta_string(text)) == NULL) {
+    return ENOMEM;
   }
   *value = made;
-  return true;
+  return 0;
 }
 
 const char *hki_value_expected(const hak_option *option, char *buffer, size_t size)
@@ -242,15 +250,17 @@ hak_value hki_option_read(const char *section, const hak_option *option, uint32_
   const char *text = option->fallback;
   const char *origin = "default";
   const struct hki_item *item = hki_config_find(section, option->key);
-  if (item != NULL && hki_value_parse(option, item->value, &value)) {
+  int code = item != NULL ? hki_value_parse(option, item->value, &value) : EINVAL;
+  if (code == 0) {
     text = item->value;
     origin = hki_meta_string(hki_config_place(item, place, sizeof place));
   } else {
     if (item != NULL) {
       hki_mistake(item, "%s.%s: found \"%s\", expected %s; using %s", section, option->key, item->value,
-                  hki_value_expected(option, expected, sizeof expected), *text != 0 ? text : "nothing");
+                  code == ENOMEM ? "memory to keep it" : hki_value_expected(option, expected, sizeof expected),
+                  *text != 0 ? text : "nothing");
     }
-    if (!hki_value_parse(option, text, &value) && item == NULL) {
+    if (hki_value_parse(option, text, &value) != 0 && item == NULL) {
       hki_mistake(NULL, "%s.%s: its default \"%s\" is not usable, expected %s", section, option->key, text,
                   hki_value_expected(option, expected, sizeof expected));
     }
@@ -337,7 +347,7 @@ static const struct hki_option *nearest(const char *name)
 void hki_option_unknown(enum hki_section (*classify)(const char *section, const char **right))
 {
   const char *right = NULL;
-  const char *last = NULL; /* section that was classified: a plugin's may take a look at the file system */
+  const struct hki_item *last = NULL; /* whose section was classified: a plugin's may take a look at the file system */
   enum hki_section section = HKI_SECTION_UNKNOWN;
   for (uint32_t i = 0; i < hki_config_count(); i++) {
     const struct hki_item *item = hki_config_item(i);
@@ -345,12 +355,16 @@ void hki_option_unknown(enum hki_section (*classify)(const char *section, const 
     if (item->used || strcmp(item->file, HKI_BUILT_IN) == 0) {
       continue;
     }
-    if (last == NULL || strcmp(last, item->section) != 0) {
-      last = item->section;
-      section = classify(last, &right);
+    bool told = last != NULL && strcmp(last->section, item->section) == 0 && strcmp(last->file, item->file) == 0;
+    if (!told) {
+      last = item;
+      section = classify(item->section, &right);
     }
     if (section == HKI_SECTION_IDLE) {
       continue; /* `hakmem check` loads it and looks */
+    }
+    if (section != HKI_SECTION_LOADED && told) {
+      continue; /* one line is enough for a section */
     }
     if (section == HKI_SECTION_OTHER) {
       hki_mistake(item, "section [%s]: found a plugin of another kind, expected [%s]; ignored", item->section, right);
@@ -411,10 +425,11 @@ int hki_option_set(const char *name, const char *value, const char *who, char *w
     return EPERM;
   }
   hak_value parsed;
-  if (!hki_value_parse(option->table, value, &parsed)) {
+  int code = hki_value_parse(option->table, value, &parsed);
+  if (code != 0) {
     hki_append(&text, "%s: found \"%s\", expected %s", name, value,
-               hki_value_expected(option->table, expected, sizeof expected));
-    return EINVAL;
+               code == ENOMEM ? "memory to keep it" : hki_value_expected(option->table, expected, sizeof expected));
+    return code;
   }
   int32_t result = option->set(option->owner, option->index, parsed);
   if (result != HAK_OK) {

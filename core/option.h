@@ -23,10 +23,8 @@ struct hki_option {
   void *owner;
 };
 
-/*
- * Converts text by an option's line. False: *value is untouched.
- */
-bool hki_value_parse(const hak_option *option, const char *text, hak_value *value);
+/* Converts text by an option's line. 0; EINVAL; ENOMEM when it is good but cannot be kept. Not 0: *value is untouched. */
+int hki_value_parse(const hak_option *option, const char *text, hak_value *value);
 
 /* Finds what a HAK_PAGES or HAK_ARM names. False when there is none. Set by those who know, before the first such option. */
 extern bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);

@@ -64,7 +64,7 @@ static bool split(char *word, size_t *from)
   word[name] = 0;
   hak_value value;
   if (strncmp(rest, "from", 4) != 0 || (rest[4] != ' ' && rest[4] != '\t') ||
-      !hki_value_parse(&from_option, rest + 4 + strspn(rest + 4, " \t"), &value)) {
+      hki_value_parse(&from_option, rest + 4 + strspn(rest + 4, " \t"), &value) != 0) {
     return false;
   }
   *from = (size_t)value.size;
@@ -169,7 +169,7 @@ static void read_section(const char *name, const struct hki_item *item)
   bool any = false;
   for (uint32_t i = 0; list != NULL && list[i] != NULL; i++) {
     hak_value size = {0};
-    if (hki_value_parse(&from_option, list[i], &size) && (size_t)size.size > before) {
+    if (hki_value_parse(&from_option, list[i], &size) == 0 && (size_t)size.size > before) {
       before = (size_t)size.size;
       any = make(&section, list[i], before) || any;
     } else {

@@ -50,6 +50,8 @@ good "indented keys" '[core]\n  hardening = full\n  foreign = abort'
 bad "unknown section" '@:2: unknown section \[cores\], expected core.*' '[cores]\nhardening = full'
 bad "unknown kind of section" '@:2: unknown section \[bakend.mmap\], expected core.*' '[bakend.mmap]\narena = 1G'
 bad "section of a missing plugin" '@:2: section \[backend.nmap\]: found no plugin of that name.*' '[backend.nmap]\narena = 1G'
+bad "section of a missing plugin, several keys" '@:2: section \[backend.nmap\]: found no plugin of that name.*' \
+  '[backend.nmap]\narena = 1G\npopulate = on\nnone = 1'
 bad "section of another kind of plugin" '@:2: section \[backend.batch\]: found a plugin of another kind, expected \[reclaim.batch\]; ignored' \
   '[backend.batch]\ncap = 1M'
 bad "unknown key" '@:2: unknown key core.hardenin; did you mean core.hardening\?' '[core]\nhardenin = full'

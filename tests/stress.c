@@ -510,7 +510,7 @@ static void set_option(struct worker *self)
   const char *value = option->values[draw(self, option->count)];
   char why[128];
   self->sets++;
-  if (hak_set(option->key, value, why, sizeof why) != 0) {
+  if (hak_set(option->key, value, why, sizeof why) != 0 && (!run.limits || errno != ENOMEM)) {
     WRONG("an option changes", "found %s", why);
   }
 }
@@ -554,7 +554,7 @@ static void lift_limits(void)
 static void change_limits(struct worker *self)
 {
   unsigned long counts[2];
-  uint32_t kind = draw(self, 16), spare = draw(self, 4 * MIB);
+  uint32_t kind = draw(self, 16), spare = (4 * MIB - 1) >> draw(self, 16);
   if (kind == 0) {
     lift_limits();
   } else if (kind < 8) {

@@ -66,6 +66,7 @@ if [[ ${TEST_CFLAGS:-} == *-fsanitize* ]]; then
   skip "memory runs out" "sanitizers need address space themselves"
 else
   run "memory runs out" "$etc/hakmem.ini" "" 8 -l
+  run "memory runs out, malloc.ini" "$etc/malloc.ini" "" 8 -l
   run "memory runs out, policy flip" "$etc/learn.ini" "core.policy=flip;core.epoch=64" 64 -l
 fi
 if [ "$EUID" -ne 0 ] && [ "$(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0)" != 0 ]; then

@@ -67,8 +67,8 @@ HAK_API int hak_stats_write(int fd, const char *format);
 
 /*
  * Sets one live option, `key` being its full name, such as "policy.static.strategy". 0 when it is in force; -1 with EINVAL
- * when the key or value is not usable, EPERM when the key cannot change in a running process. `why`, when not NULL, gets one
- * line of at most why_size - 1 characters in either case.
+ * when the key or value is not usable, EPERM when the key cannot change in a running process, ENOMEM when there is no memory to
+ * keep the value. `why`, when not NULL, gets one line of at most why_size - 1 characters in either case.
  */
 HAK_API int hak_set(const char *key, const char *value, char *why, size_t why_size);
 
