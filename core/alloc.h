@@ -28,8 +28,8 @@ HKI_INLINE void *hki_alloc(size_t size, const void *site)
 {
   struct hki_thread *thread = hki_self;
   if (HKI_LIKELY(size < HKI_LOAD(&thread->front_end))) {
-    void *block = hki_magazine_pop(hki_magazine_of(thread, size));
-    if (HKI_LIKELY(block != NULL)) {
+    void *block;
+    if (HKI_LIKELY(hki_magazine_pop(hki_magazine_of(thread, size), &block))) {
       return block;
     }
   } else if (HKI_LIKELY(size < HKI_LOAD(&thread->direct_end))) {

@@ -113,6 +113,7 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
   *backend = (struct hki_backend){.ops = own, .inside = inside, .index = index, .granularity = own.granularity, .name = kept};
   inside->inside = kept;
   inside->live = HKI_INSIDE;
+  inside->window = HKI_NO_WINDOW;
   struct hki_backend_view *view = &hakmem_root.backend[index];
   struct hki_text text = hki_text(view->name, sizeof view->name);
   hki_append(&text, "%s", name);

@@ -77,9 +77,10 @@ HKI_INLINE bool hki_is_power_of_two(size_t n)
   return n != 0 && (n & (n - 1)) == 0;
 }
 
+/* Rounded down; n > 0. */
 HKI_INLINE uint32_t hki_log2(size_t n)
 {
-  return 63U - (uint32_t)__builtin_clzll(n | 1);
+  return 63U ^ (uint32_t)__builtin_clzll(n);
 }
 
 #endif

@@ -103,8 +103,11 @@ static void *aligned(size_t alignment, size_t size, const void *site)
   }
   struct hki_thread *thread = hki_self;
   size_t rounded = hki_front_size(size, alignment);
-  void *block = HKI_LIKELY(rounded < HKI_LOAD(&thread->front_end)) ? hki_magazine_pop(hki_magazine_of(thread, rounded)) : NULL;
-  return HKI_LIKELY(block != NULL) ? block : hki_alloc_slow(size, alignment, 0, site);
+  void *block;
+  return HKI_LIKELY(rounded < HKI_LOAD(&thread->front_end)) &&
+                 HKI_LIKELY(hki_magazine_pop(hki_magazine_of(thread, rounded), &block))
+             ? block
+             : hki_alloc_slow(size, alignment, 0, site);
 }
 
 int hak_posix_memalign(void **out, size_t alignment, size_t size)

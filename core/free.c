@@ -22,6 +22,19 @@ HKI_SLOW void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thr
   hki_free_slow(block, entry, func);
 }
 
+HKI_SLOW void hki_free_far(void *block, const char *func)
+{
+  struct hki_thread *thread = hki_self;
+  uintptr_t address = (uintptr_t)block;
+  hki_entry entry = hki_pagemap_get(address);
+  if (entry != HKI_NONE && !hki_detached(thread)) {
+    thread->window = address >> HKI_WINDOW_SHIFT;
+    thread->entries = (uintptr_t)__atomic_load_n(&hki_pagemap[thread->window], __ATOMIC_RELAXED) -
+                      (thread->window << HKI_LEAF_BITS) * sizeof(hki_entry);
+  }
+  hki_free_entered(thread, block, entry, func);
+}
+
 /* The frees that wait: a lock-free stack of nodes from libc. Whoever takes it takes all of it. */
 struct node {
   struct node *next;

@@ -15,13 +15,14 @@ void hki_free_slow(void *block, hki_entry entry, const char *func);
 /* hot: free of a byte block; apart, so that a free into a magazine needs no stack frame. */
 void hki_free_byte(void *block, hki_entry entry, struct hki_thread *thread, const char *func);
 
-/* hot: free. errno is kept. `func` is the caller's name in messages. */
-HKI_INLINE void hki_free(void *block, const char *func)
+/* free of a block that is not in the window of the page map that the thread used last: the next ones are looked up in this one. */
+void hki_free_far(void *block, const char *func);
+
+/* hot: free of a block whose page map entry is known. */
+HKI_INLINE void hki_free_entered(struct hki_thread *thread, void *block, hki_entry entry, const char *func)
 {
-  struct hki_thread *thread = hki_self;
-  hki_entry entry = hki_pagemap_get((uintptr_t)block);
-  if ((entry & HKI_CLASS) != 0) {
-    if (HKI_LIKELY(hki_magazine_push(&thread->magazine[hki_entry_class(entry)], block))) {
+  if (HKI_LIKELY((entry & HKI_CLASS) != 0)) {
+    if (HKI_LIKELY(hki_magazine_push(hki_magazine_entered(thread, entry), block))) {
       return;
     }
   } else if (HKI_LIKELY((entry & HKI_STARTS) != 0) && HKI_LIKELY(thread->inside == NULL)) {
@@ -29,6 +30,19 @@ HKI_INLINE void hki_free(void *block, const char *func)
     return;
   }
   hki_free_slow(block, entry, func);
+}
+
+/* hot: free. errno is kept. `func` is the caller's name in messages. */
+HKI_INLINE void hki_free(void *block, const char *func)
+{
+  struct hki_thread *thread = hki_self;
+  uintptr_t address = (uintptr_t)block;
+  if (HKI_LIKELY(address >> HKI_WINDOW_SHIFT == thread->window)) {
+    const hki_entry *entry = (const hki_entry *)(thread->entries + (address >> HKI_GRANULE_SHIFT) * sizeof(hki_entry));
+    hki_free_entered(thread, block, __atomic_load_n(entry, __ATOMIC_ACQUIRE), func);
+  } else {
+    hki_free_far(block, func);
+  }
 }
 
 /* free with the size the caller believes in. */

@@ -59,9 +59,10 @@ static uint32_t deepest(uint32_t cls)
 static bool resize(struct hki_thread *thread, uint32_t cls, uint32_t places)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
+  struct hki_supply *supply = &thread->supply[cls];
   uint32_t most = run_length(cls, RUN_BYTES);
-  if (places > magazine->room) { /* grown twice at most, since the old places are lost */
-    uint32_t room = magazine->room == 0 ? places : places <= 2 * most ? 2 * most : deepest(cls);
+  if (places > supply->room) { /* grown twice at most, since the old places are lost */
+    uint32_t room = supply->room == 0 ? places : places <= 2 * most ? 2 * most : deepest(cls);
     void **fresh = cls >= HKI_PAIRED && room == 2 ? thread->pair[cls - HKI_PAIRED] : hki_meta_alloc(room * sizeof *fresh, 64);
     if (fresh == NULL) {
       return false;
@@ -72,9 +73,9 @@ static bool resize(struct hki_thread *thread, uint32_t cls, uint32_t places)
     }
     HKI_STORE(&magazine->top, fresh + count);
     HKI_STORE(&magazine->base, fresh);
-    magazine->room = room;
+    supply->room = room;
   }
-  magazine->run = places / 2 < most ? places / 2 : most;
+  supply->run = places / 2 < most ? places / 2 : most;
   magazine->end = magazine->base + places;
   return true;
 }
@@ -86,7 +87,7 @@ static void give(struct hki_thread *thread, uint32_t cls, void *const *objects, 
     void *tags[HAK_RUN_MAX];
     hki_span_tags(small->index, cls, objects, count, tags); /* ends in misuse if need be */
   }
-  HKI_BUMP(&thread->magazine[cls].flushed, (uint64_t)count);
+  HKI_BUMP(&thread->supply[cls].flushed, (uint64_t)count);
   hki_enter(small);
   CLASS_OPS(small)->flush(small->self, &thread->seat[small->index].slot, cls, objects, count);
   hki_leave(thread);
@@ -114,7 +115,7 @@ static void shorten(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t first = run_length(cls, FIRST_BYTES);
-  if (magazine->run != 0 && places_of(magazine) > 2 * first) {
+  if (thread->supply[cls].run != 0 && places_of(magazine) > 2 * first) {
     thread->front_bytes -= (uint64_t)(places_of(magazine) - 2 * first) * hakmem_root.class_bytes[cls];
     flush(thread, cls, 2 * first);
     (void)resize(thread, cls, 2 * first);
@@ -130,7 +131,7 @@ static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t places = places_of(magazine), most = swings ? deepest(cls) : 2 * run_length(cls, RUN_BYTES);
-  magazine->used = 1;
+  thread->supply[cls].used = 1;
   if (places >= most) {
     return;
   }
@@ -139,10 +140,10 @@ static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
   for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + bytes > HELD_MAX && looks > 0; looks--) {
     uint32_t other = thread->front_hand;
     thread->front_hand = (other + 1) % HKI_CLASSES;
-    if (other != cls && thread->magazine[other].used == 0) {
+    if (other != cls && thread->supply[other].used == 0) {
       shorten(thread, other);
     }
-    thread->magazine[other].used = 0;
+    thread->supply[other].used = 0;
   }
   if (thread->front_bytes + bytes <= HELD_MAX && resize(thread, cls, places + more)) {
     thread->front_bytes += bytes;
@@ -152,16 +153,16 @@ static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
 /* Whether the magazine can be used; makes it. */
 static bool opened(struct hki_thread *thread, uint32_t cls)
 {
-  return HKI_LIKELY(thread->magazine[cls].run != 0) || resize(thread, cls, 2 * run_length(cls, FIRST_BYTES));
+  return HKI_LIKELY(thread->supply[cls].run != 0) || resize(thread, cls, 2 * run_length(cls, FIRST_BYTES));
 }
 
 /*
  * Whether an object must be others': it shares a cache line with its neighbours, and the thread has not had any of the class yet. Handed
  * out again here, it would make this thread and theirs write to one line in turn: so they go back, unless there are many.
  */
-static bool is_others(struct hki_magazine *magazine, uint32_t cls)
+static bool is_others(struct hki_supply *supply, uint32_t cls)
 {
-  return magazine->run == 0 && hakmem_root.class_bytes[cls] % LINE != 0 && magazine->others++ < run_length(cls, FIRST_BYTES);
+  return supply->run == 0 && hakmem_root.class_bytes[cls] % LINE != 0 && supply->others++ < run_length(cls, FIRST_BYTES);
 }
 
 /* Objects from the backend. Returns how many. */
@@ -172,7 +173,7 @@ static uint32_t get(struct hki_thread *thread, uint32_t cls, void **objects, uin
   int32_t got = CLASS_OPS(small)->refill(small->self, &thread->seat[small->index].slot, cls, objects, want);
   hki_leave(thread);
   uint32_t count = got > 0 ? (uint32_t)got : 0;
-  HKI_BUMP(&thread->magazine[cls].refilled, (uint64_t)count);
+  HKI_BUMP(&thread->supply[cls].refilled, (uint64_t)count);
   if (hki_settings.hardening == HKI_FULL) {
     hki_quarantine_shuffle(thread, objects, count);
   }
@@ -184,10 +185,10 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
   struct hki_magazine *magazine = &thread->magazine[cls];
   void *object = NULL;
   if (opened(thread, cls)) {
-    HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, magazine->run));
+    HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, thread->supply[cls].run));
     lengthen(thread, cls, false);
-    magazine->drawn = 1;
-    object = hki_magazine_pop(magazine);
+    thread->supply[cls].drawn = 1;
+    (void)hki_magazine_pop(magazine, &object);
   } else if (get(thread, cls, &object, 1) != 0) {
     HKI_BUMP(&magazine->allocs, UINT64_C(1));
   }
@@ -197,8 +198,8 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
 HKI_SLOW void *hki_front_alloc(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  void *object = hki_magazine_pop(magazine);
-  if (object == NULL) {
+  void *object;
+  if (!hki_magazine_pop(magazine, &object)) {
     object = refill(thread, cls);
   }
   if (object != NULL && hki_settings.hardening == HKI_FULL) {
@@ -231,14 +232,14 @@ HKI_SLOW void hki_front_free(struct hki_thread *thread, void *block, hki_entry e
   if (hki_magazine_push(magazine, block)) {
     return;
   }
-  if (is_others(magazine, cls) || !opened(thread, cls)) {
+  if (is_others(&thread->supply[cls], cls) || !opened(thread, cls)) {
     give(thread, cls, &block, 1);
     return;
   }
   if (magazine->top == magazine->end) {
     flush(thread, cls, places_of(magazine) / 2);
-    lengthen(thread, cls, magazine->drawn != 0);
-    magazine->drawn = 0;
+    lengthen(thread, cls, thread->supply[cls].drawn != 0);
+    thread->supply[cls].drawn = 0;
   }
   (void)hki_magazine_push(magazine, block);
 }
@@ -258,11 +259,11 @@ void hki_front_close(struct hki_thread *thread)
 {
   hki_front_drain(thread);
   for (uint32_t cls = 0; cls < HKI_CLASSES; cls++) {
-    struct hki_magazine *magazine = &thread->magazine[cls];
-    magazine->end = magazine->base;
-    magazine->run = 0;
-    magazine->used = magazine->drawn = 0;
-    magazine->others = 0;
+    struct hki_supply *supply = &thread->supply[cls];
+    thread->magazine[cls].end = thread->magazine[cls].base;
+    supply->run = 0;
+    supply->used = supply->drawn = 0;
+    supply->others = 0;
   }
   thread->front_bytes = 0;
 }

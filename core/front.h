@@ -22,17 +22,24 @@ HKI_INLINE uint32_t hki_class_of(size_t size)
   }
   size_t last = size - 1;
   uint32_t doubling = hki_log2(last);
-  return 17U + (doubling - 8U) * 8U + (uint32_t)((last >> (doubling - 3U)) & 7U);
+  return 17U + (doubling - 8U) * 8U - 8U + (uint32_t)(last >> (doubling - 3U)); /* the latter has 8 to 15 */
 }
 
 /* hot: the magazine of a request. Up to 256 bytes the class need not be computed: a magazine for each step of 16 bytes. */
 HKI_INLINE struct hki_magazine *hki_magazine_of(struct hki_thread *thread, size_t size)
 {
-  _Static_assert(sizeof(struct hki_magazine) == 4 * HKI_ALIGN, "a magazine for each step of 16 bytes");
+  _Static_assert(sizeof(struct hki_magazine) == 2 * HKI_ALIGN, "a magazine for each step of 16 bytes");
   if (HKI_LIKELY(size <= 256)) {
-    return (struct hki_magazine *)(void *)((char *)thread->magazine + ((size + 15) & ~(size_t)15) * 4);
+    return (struct hki_magazine *)(void *)((char *)thread->magazine + ((size + 15) & ~(size_t)15) * 2);
   }
   return &thread->magazine[hki_class_of(size)];
+}
+
+/* hot: the magazine of an object, by its page map entry of kind HKI_CLASS: its class times the size of a magazine, in one shift. */
+HKI_INLINE struct hki_magazine *hki_magazine_entered(struct hki_thread *thread, hki_entry entry)
+{
+  _Static_assert(sizeof(struct hki_magazine) << HKI_CLASS_MAGAZINE == UINT64_C(1) << HKI_CLASS_SHIFT, "bits 55..47 are 0");
+  return (struct hki_magazine *)(void *)((char *)thread->magazine + (entry >> HKI_CLASS_MAGAZINE));
 }
 
 extern HKI_HIDDEN uint64_t hki_class_inverse[HKI_CLASSES]; /* 2^64 / bytes of an object, rounded up */
@@ -71,16 +78,17 @@ void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, con
 void hki_front_drain(struct hki_thread *thread);
 void hki_front_close(struct hki_thread *thread);
 
-HKI_INLINE void *hki_magazine_pop(struct hki_magazine *magazine)
+/* False when it is empty. */
+HKI_INLINE bool hki_magazine_pop(struct hki_magazine *magazine, void **object)
 {
   void **top = magazine->top;
   if (HKI_UNLIKELY(top == magazine->base)) {
-    return NULL;
+    return false;
   }
-  void *object = top[-1];
+  *object = top[-1];
   HKI_STORE(&magazine->top, top - 1); /* statistics read it */
   HKI_BUMP(&magazine->allocs, UINT64_C(1));
-  return object;
+  return true;
 }
 
 /* False when it is full. */

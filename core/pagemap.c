@@ -12,11 +12,11 @@ struct hki_leaf *hki_pagemap[1U << HKI_ROOT_BITS];
 
 static struct hki_leaf *reserve; /* atomic */
 
-/* For the two windows of 4 GiB that every program uses, around its heap and around its mappings: no system call at start. */
+/* For the two windows that every program uses, around its heap and around its mappings: no system call at start. */
 static struct hki_leaf first_leaf[2];
 static uint32_t first_used; /* atomic; may run on */
 
-/* Half a megabyte of address space, of which a page appears for every 32 MiB that are entered. */
+/* Two megabytes of address space, of which a page appears for every 32 MiB that are entered. */
 static struct hki_leaf *map_leaf(void)
 {
   uint32_t index = __atomic_fetch_add(&first_used, 1U, __ATOMIC_RELAXED);
@@ -52,7 +52,7 @@ HKI_SLOW bool hki_pagemap_reserve(void)
 /* The leaf of an address, made when missing, from the reserve when the system refuses and `reserved` says so. */
 static struct hki_leaf *leaf_at(uintptr_t address, bool reserved)
 {
-  struct hki_leaf **root = &hki_pagemap[address >> 32];
+  struct hki_leaf **root = &hki_pagemap[address >> HKI_WINDOW_SHIFT];
   struct hki_leaf *leaf = __atomic_load_n(root, __ATOMIC_ACQUIRE);
   if (leaf == NULL) {
     struct hki_leaf *fresh = map_leaf();
@@ -74,7 +74,7 @@ static struct hki_leaf *leaf_at(uintptr_t address, bool reserved)
 static hki_entry *slot_at(uintptr_t address, bool reserved)
 {
   struct hki_leaf *leaf = address >> HKI_ADDRESS_BITS == 0 ? leaf_at(address, reserved) : NULL;
-  return leaf != NULL ? &leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU] : NULL;
+  return leaf != NULL ? &leaf->entry[hki_leaf_index(address)] : NULL;
 }
 
 HKI_SLOW hki_entry *hki_pagemap_slot(uintptr_t address)
@@ -96,9 +96,9 @@ HKI_COLD struct hki_span *hki_pagemap_enclosing(uintptr_t address)
   for (;;) {
     struct hki_leaf *leaf = hki_pagemap[granule >> HKI_LEAF_BITS];
     if (leaf == NULL) {
-      granule &= ~(uintptr_t)0xffff;
+      granule &= ~((UINT64_C(1) << HKI_LEAF_BITS) - 1);
     } else {
-      hki_entry e = __atomic_load_n(&leaf->entry[granule & 0xffffU], __ATOMIC_ACQUIRE);
+      hki_entry e = __atomic_load_n(&leaf->entry[hki_leaf_index(granule << HKI_GRANULE_SHIFT)], __ATOMIC_ACQUIRE);
       if (hki_entry_kind(e) == HKI_PAGE_BLOCK) {
         struct hki_span *span = hki_entry_record(e);
         uint32_t state = __atomic_load_n(&span->state, __ATOMIC_ACQUIRE);

@@ -2,10 +2,10 @@
 /*
  * pagemap.h - from any address to what the core knows about its granule, without touching memory that the core does not own.
  *
- * A radix tree of two levels over address >> 16: 32768 roots of 65536 entries. Leaves appear on demand and are never freed.
- * An entry is one word:
+ * A radix tree of two levels over address >> 16: 8192 windows of 16 GiB, each with a leaf of 262144 entries. Leaves appear on
+ * demand and are never freed. An entry is one word:
  *
- *    63..56 size class | 55..6 pointer to a 64-byte aligned record | 4..0 kind
+ *    63..56 size class | 46..6 pointer to a 64-byte aligned record | 4..0 kind
  *
  * so that a free of a small object reads nothing else. Page blocks are entered at their first granule only.
  */
@@ -27,8 +27,16 @@ enum hki_kind {
   HKI_KINDS = 31
 };
 
-enum { HKI_ROOT_BITS = 15, HKI_LEAF_BITS = 16, HKI_ADDRESS_BITS = HKI_ROOT_BITS + HKI_LEAF_BITS + HKI_GRANULE_SHIFT };
+enum {
+  HKI_ROOT_BITS = 13,
+  HKI_LEAF_BITS = 18,
+  HKI_WINDOW_SHIFT = HKI_LEAF_BITS + HKI_GRANULE_SHIFT,
+  HKI_ADDRESS_BITS = HKI_ROOT_BITS + HKI_WINDOW_SHIFT
+};
 _Static_assert(HKI_ADDRESS_BITS == 47, "user addresses on x86-64 and default arm64 mappings lie below 2^47 or are refused");
+
+/* An entry shifted by so much is its class, or its class times the size of a magazine. */
+enum { HKI_CLASS_SHIFT = 56, HKI_CLASS_MAGAZINE = HKI_CLASS_SHIFT - 5 };
 
 struct hki_leaf {
   hki_entry entry[1U << HKI_LEAF_BITS];
@@ -43,7 +51,7 @@ HKI_INLINE enum hki_kind hki_entry_kind(hki_entry e)
 
 HKI_INLINE void *hki_entry_record(hki_entry e)
 {
-  return (void *)(uintptr_t)(e & UINT64_C(0x00ffffffffffffc0));
+  return (void *)(uintptr_t)(e & UINT64_C(0x00007fffffffffc0));
 }
 
 /* The record of an entry known to be HKI_STARTS: it has no class, so its kind is the only bit to take off. */
@@ -54,20 +62,25 @@ HKI_INLINE struct hki_starts *hki_entry_starts(hki_entry e)
 
 HKI_INLINE uint32_t hki_entry_class(hki_entry e)
 {
-  return (uint32_t)(e >> 56);
+  return (uint32_t)(e >> HKI_CLASS_SHIFT);
 }
 
 HKI_INLINE hki_entry hki_entry_make(enum hki_kind kind, const void *record, uint32_t cls)
 {
-  return (uint64_t)kind | (uint64_t)(uintptr_t)record | (uint64_t)cls << 56;
+  return (uint64_t)kind | (uint64_t)(uintptr_t)record | (uint64_t)cls << HKI_CLASS_SHIFT;
+}
+
+/* Where an address's entry is in its leaf. */
+HKI_INLINE uintptr_t hki_leaf_index(uintptr_t address)
+{
+  return (address >> HKI_GRANULE_SHIFT) & ((UINT64_C(1) << HKI_LEAF_BITS) - 1);
 }
 
 /* What is known about the granule of an address that the caller knows to be a user address. */
 HKI_INLINE hki_entry hki_pagemap_get_valid(uintptr_t address)
 {
-  struct hki_leaf *leaf = __atomic_load_n(&hki_pagemap[address >> 32], __ATOMIC_CONSUME);
-  return HKI_LIKELY(leaf != NULL) ? __atomic_load_n(&leaf->entry[(address >> HKI_GRANULE_SHIFT) & 0xffffU], __ATOMIC_ACQUIRE)
-                                  : 0;
+  struct hki_leaf *leaf = __atomic_load_n(&hki_pagemap[address >> HKI_WINDOW_SHIFT], __ATOMIC_CONSUME);
+  return HKI_LIKELY(leaf != NULL) ? __atomic_load_n(&leaf->entry[hki_leaf_index(address)], __ATOMIC_ACQUIRE) : 0;
 }
 
 /* The same for any address; 0 (HKI_NONE) for any address nobody entered, NULL and wild ones included. */

@@ -218,6 +218,7 @@ static bool serve(struct plugin *plugin, const char *name, struct complaint *c)
   }
   plugin->inside->inside = kept;
   plugin->inside->live = HKI_INSIDE;
+  plugin->inside->window = HKI_NO_WINDOW;
   char *shown;
   if (d->kind == HAK_POLICY) {
     const char *refusal = hki_epoch_start(d->ops, plugin->self, plugin->inside);

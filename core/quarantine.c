@@ -63,7 +63,7 @@ static void *checked(struct hki_thread *thread, void *object, uint32_t cls)
   if (HKI_UNLIKELY(found != 0)) {
     hki_written(object, cls);
   }
-  HKI_STORE(&thread->magazine[cls].kept, thread->magazine[cls].kept - 1);
+  HKI_STORE(&thread->supply[cls].kept, thread->supply[cls].kept - 1);
   return object;
 }
 
@@ -75,7 +75,7 @@ void *hki_quarantine_enter(struct hki_thread *thread, void *object, uint32_t *cl
   if (quarantine == NULL) {
     return object;
   }
-  HKI_STORE(&thread->magazine[*cls].kept, thread->magazine[*cls].kept + 1);
+  HKI_STORE(&thread->supply[*cls].kept, thread->supply[*cls].kept + 1);
   bool full = quarantine->count == HKI_QUARANTINE;
   uint32_t at = full ? draw_below(quarantine, HKI_QUARANTINE) : quarantine->count++;
   void *before = quarantine->place[at].object;

@@ -45,14 +45,15 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
   }
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
     const struct hki_magazine *magazine = &thread->magazine[c];
+    const struct hki_supply *supply = &thread->supply[c];
     uint64_t allocs = HKI_LOAD(&magazine->allocs);
     uint64_t held = ((uintptr_t)HKI_LOAD(&magazine->top) - (uintptr_t)HKI_LOAD(&magazine->base)) / sizeof *magazine->top;
     if (held > HKI_PLACES) {
       held = 0; /* the array is just being exchanged */
     }
-    held += HKI_LOAD(&magazine->kept);
+    held += HKI_LOAD(&supply->kept);
     /* What came in either left again or is held, so the frees need no counter of their own. */
-    uint64_t frees = held + allocs + HKI_LOAD(&magazine->flushed) - HKI_LOAD(&magazine->refilled);
+    uint64_t frees = held + allocs + HKI_LOAD(&supply->flushed) - HKI_LOAD(&supply->refilled);
     snapshot->class_[c].allocs += allocs;
     snapshot->class_[c].frees += frees;
     snapshot->class_[c].cached += held;

@@ -13,12 +13,13 @@
 #define HKI_ROOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "hakmem/plugin.h"
 
 #define HKI_ROOT_MAGIC UINT64_C(0x746f6f72206b6168) /* "hak root" in memory */
-#define HKI_ROOT_VERSION 6U                         /* raised with every change of this file */
+#define HKI_ROOT_VERSION 7U                         /* raised with every change of this file */
 
 enum {
   HKI_NAME = 32,     /* longest name of a backend, arm or key, with its NUL */
@@ -26,7 +27,7 @@ enum {
   HKI_ARMS = 32,     /* strategies */
   HKI_ROWS = 128,    /* counters of all plugins */
   HKI_CLASSES = 97,  /* size classes */
-  HKI_PAIRED = 33,   /* from this class on, above 1 KiB, magazines begin with two places */
+  HKI_PAIRED = 49,   /* from this class on, above 4 KiB, the first two places of a magazine are in the record */
   HKI_MAIL = 512,    /* longest request or answer, with its NUL */
   HKI_BOOT = 0,      /* index of the boot backend */
   HKI_CELLS = 512,   /* pairs of arm and row in use */
@@ -55,13 +56,17 @@ struct hki_seat {
  * filled and emptied by runs, half of it at a time. How many were freed needs no counter: what came in either left again or is here.
  */
 struct hki_magazine {
-  void **top;        /* behind the object that is handed out next */
-  void **base;       /* the first place; NULL before the first use */
-  void **end;        /* behind the last place that may be used; `base` while the thread has not used it */
-  uint64_t allocs;   /* objects handed out from here */
+  void **top;      /* behind the object that is handed out next */
+  void **base;     /* the first place; NULL before the first use */
+  void **end;      /* behind the last place that may be used; `base` while the thread has not used it */
+  uint64_t allocs; /* objects handed out from here */
+};
+
+/* The rest of a magazine: what only the way to the backend and back needs. */
+struct hki_supply {
   uint64_t refilled; /* objects got from the backend */
   uint64_t flushed;  /* objects given to the backend */
-  uint32_t run;      /* objects that come or go at a time; 0: as with `end` */
+  uint32_t run;      /* objects that come or go at a time; 0: the thread has not used it */
   uint32_t room;     /* places in the array */
   uint32_t kept;     /* objects in quarantine */
   uint8_t used;      /* 1: went to the backend since the thread last looked for magazines to shorten */
@@ -70,12 +75,16 @@ struct hki_magazine {
 };
 
 /*
- * One thread. The members above `magazine` are the hot ones. Records are never unmapped; one whose thread has ended waits for
- * the next thread, its tallies stay. `front_end`, `direct_end` and the limits are gates: another thread, or `hakmem set`, may
- * store 0 into the first two at any moment, which sends the owner through its slow path once.
+ * One thread. Records are never unmapped; one whose thread has ended waits for the next thread, its tallies stay. `front_end` and
+ * `direct_end` are gates: another thread, or `hakmem set`, may store 0 into them at any moment, which sends the owner through its
+ * slow path once.
+ *
+ * What malloc and free touch in a magazine's case comes first, in one page: each further one costs a program that sweeps many pages
+ * a miss of its first-level TLB.
  */
 struct hki_span;
 struct hki_quarantine;
+struct hki_starts;
 struct hki_thread {
   uint64_t front_end;  /* requests below this size are looked up in the magazines; 0: gate closed */
   uint64_t direct_end; /* requests below this size go straight to `direct`; 0: gate closed */
@@ -83,19 +92,29 @@ struct hki_thread {
   struct hki_seat *direct_seat; /* the one of `direct` */
   const char *inside;           /* plugin whose callback runs, or why this record must not be used; NULL: neither */
   struct hki_span *last;        /* the large block freed last, on its way to the cache; NULL: none; taken by exchange */
+  uint64_t window;              /* of the page map, in which frees are looked up first; HKI_NO_WINDOW: none */
+  uintptr_t entries;            /* where its leaf would have the entry of address 0 */
+  struct hki_magazine magazine[HKI_CLASSES];
+  void *pair[HKI_CLASSES - HKI_PAIRED][2]; /* the first places of some magazines */
+  struct hki_quarantine *quarantine;       /* of hardening = full; NULL: none yet */
+  struct hki_starts *spare_starts;         /* a start bitmap for the next resize that moves; NULL: none yet */
+  uint64_t front_bytes;                    /* that the magazines may hold have places for, beyond their first ones */
+  uint64_t release_ns;                     /* spent by the thread to give pages back, while the policy learns */
+  struct hki_thread *next;                 /* all records, newest first */
+  struct hki_thread *next_idle;            /* records without a thread */
+  uint32_t front_hand;                     /* class at which the next magazine to shorten is looked for */
+  uint32_t live;                           /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
+  struct hki_supply supply[HKI_CLASSES] __attribute__((aligned(64)));
   struct hki_seat seat[HKI_BACKENDS];
-  struct hki_magazine magazine[HKI_CLASSES] __attribute__((aligned(64)));
-  struct hki_quarantine *quarantine; /* of hardening = full; NULL: none yet */
-  uint64_t front_bytes;              /* that the magazines may hold have places for, beyond their first ones */
-  uint32_t front_hand;               /* class at which the next magazine to shorten is looked for */
-  struct hki_thread *next;           /* all records, newest first */
-  struct hki_thread *next_idle;      /* records without a thread */
-  uint64_t release_ns;               /* spent by the thread to give pages back, while the policy learns */
-  uint32_t live;                     /* 1 while a thread owns it; HKI_INSIDE: stands for the callbacks of a plugin */
-  /* The first places of magazines that begin with two, near them: one page less is touched. */
-  void *pair[HKI_CLASSES - HKI_PAIRED][2];
-  struct hki_starts *spare_starts; /* a start bitmap for the next resize that moves; NULL: none yet */
 };
+
+enum {
+  HKI_RECORD_OFFSET = 64, /* of a record behind the beginning of a page: see fresh_record() in thread.c */
+  HKI_RECORD_PAGE = 4096
+};
+#define HKI_NO_WINDOW UINT64_MAX
+
+_Static_assert(HKI_RECORD_OFFSET + offsetof(struct hki_thread, quarantine) <= HKI_RECORD_PAGE, "the hot part is in one page");
 
 /* A backend instance as the report shows it. */
 struct hki_backend_view {

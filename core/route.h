@@ -39,7 +39,7 @@ extern HKI_HIDDEN struct hki_route hki_route;
 /* The row of a size, for a site of which nothing is known. */
 HKI_INLINE uint32_t hki_route_row(size_t size)
 {
-  uint32_t bin = hki_log2(size);
+  uint32_t bin = hki_log2(size | 1);
   return (bin < HAK_BINS ? bin : HAK_BINS - 1) * HAK_SITES;
 }
 

@@ -16,12 +16,10 @@
 #include "range.h"
 #include "route.h"
 
-enum { PAGE = 4096 };
-
-struct hki_thread hki_thread_none = {.inside = "a thread without a record"};
-struct hki_thread hki_thread_load = {.inside = "loading"};
-struct hki_thread hki_thread_gone = {.inside = "thread exit"};
-struct hki_thread hki_thread_fork = {.inside = "fork"};
+struct hki_thread hki_thread_none = {.inside = "a thread without a record", .window = HKI_NO_WINDOW};
+struct hki_thread hki_thread_load = {.inside = "loading", .window = HKI_NO_WINDOW};
+struct hki_thread hki_thread_gone = {.inside = "thread exit", .window = HKI_NO_WINDOW};
+struct hki_thread hki_thread_fork = {.inside = "fork", .window = HKI_NO_WINDOW};
 
 __thread struct hki_thread *hki_self __attribute__((tls_model("initial-exec"))) = &hki_thread_none;
 __thread struct hki_thread *hki_home __attribute__((tls_model("initial-exec")));
@@ -43,14 +41,17 @@ static void enlist(struct hki_thread *thread)
 }
 
 /*
- * A record ends where a page does. Blocks of pages begin where pages do, and whoever touches the beginning of many pages in turn
- * sweeps the one set of the first-level cache that all these lines share: what every call reads must not be in it.
+ * A record begins a line behind the beginning of a page, where blocks of pages begin: whoever touches the beginning of many pages in
+ * turn sweeps the one set of the first-level cache that all these lines share, and what every call reads must not be in it.
  */
 static struct hki_thread *fresh_record(void)
 {
-  const size_t room = hki_round_up(sizeof(struct hki_thread), PAGE);
-  char *pages = hki_meta_alloc(room, PAGE);
-  return pages != NULL ? (struct hki_thread *)(void *)(pages + room - sizeof(struct hki_thread)) : NULL;
+  char *pages = hki_meta_alloc(hki_round_up(HKI_RECORD_OFFSET + sizeof(struct hki_thread), HKI_RECORD_PAGE), HKI_RECORD_PAGE);
+  struct hki_thread *thread = pages != NULL ? (struct hki_thread *)(void *)(pages + HKI_RECORD_OFFSET) : NULL;
+  if (thread != NULL) {
+    thread->window = HKI_NO_WINDOW;
+  }
+  return thread;
 }
 
 static struct hki_thread *record(void)
@@ -131,6 +132,7 @@ HKI_COLD struct hki_thread *hki_thread_lend(void)
   hki_lock(&hki_lend_lock);
   if (!have_lent) {
     have_lent = true;
+    lent.window = HKI_NO_WINDOW;
     enlist(&lent);
   }
   lender = hki_self;

@@ -119,7 +119,7 @@ static long no_mmap(void *a, size_t n, int p, int f, int d, long o)
 /* A backend that has moved a block cannot take that back: what other threads use up meanwhile must not matter. */
 START_TEST(what_a_resize_has_set_aside_is_its_own)
 {
-  uintptr_t window = 40, most = window + 3; /* of 4 GiB, where nothing is mapped; two leaves need no system call */
+  uintptr_t window = 40, most = window + 3; /* where nothing is mapped; two leaves need no system call */
   struct hki_starts *spare = NULL, *taken, *all = NULL;
   struct hak_os os = hki_os;
   ck_assert(hki_starts_reserve(&spare));
@@ -129,10 +129,10 @@ START_TEST(what_a_resize_has_set_aside_is_its_own)
     memcpy(taken->bits, &all, sizeof all);
     all = taken;
   }
-  while (hki_pagemap_slot(window << 32) != NULL) {
+  while (hki_pagemap_slot(window << HKI_WINDOW_SHIFT) != NULL) {
     ck_assert_uint_lt(++window, most);
   }
-  struct hki_starts *starts = hki_starts_at(window << 32, &spare);
+  struct hki_starts *starts = hki_starts_at(window << HKI_WINDOW_SHIFT, &spare);
   ck_assert_ptr_nonnull(starts);
   ck_assert_ptr_null(spare);
   ck_assert(hki_starts_set(starts, 0) && hki_starts_clear(starts, 0));
@@ -526,7 +526,7 @@ START_TEST(half_exchanged_magazine_holds_nothing)
   static void *places[2][HAK_RUN_MAX];
   static struct hki_thread thread;
   static struct hki_snapshot snapshot;
-  thread.magazine[4].refilled = 16;
+  thread.supply[4].refilled = 16;
   thread.magazine[4].base = places[1];
   thread.magazine[4].top = places[1] + 16;
   hki_snapshot_add_thread(&snapshot, &thread);
@@ -535,6 +535,26 @@ START_TEST(half_exchanged_magazine_holds_nothing)
   thread.magazine[4].top = places[0];
   hki_snapshot_add_thread(&snapshot, &thread);
   ck_assert_uint_eq(snapshot.class_[4].cached, 16);
+}
+END_TEST
+
+/* A free looks into the window of the page map that the thread used last, then into all. */
+START_TEST(a_free_finds_blocks_of_any_window)
+{
+  static const uint64_t others[] = {HKI_NO_WINDOW, 0, 1};
+  uintptr_t nobody[1] = {0};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    void *block = hak_malloc(64);
+    struct hki_thread *self = hki_self;
+    self->window = others[i];
+    self->entries = (uintptr_t)nobody;
+    uint64_t frees = totals().frees;
+    hak_free(block);
+    ck_assert_uint_eq(totals().frees, frees + 1);
+    ck_assert_uint_eq(self->window, (uintptr_t)block >> HKI_WINDOW_SHIFT);
+    hak_free(NULL);
+    ck_assert_uint_eq(self->window, (uintptr_t)block >> HKI_WINDOW_SHIFT);
+  }
 }
 END_TEST
 
@@ -645,6 +665,7 @@ int main(void)
   tcase_add_test(tc, records_lie_between_guards);
   tcase_add_test(tc, plugin_without_memory_is_refused);
   tcase_add_test(tc, half_exchanged_magazine_holds_nothing);
+  tcase_add_test(tc, a_free_finds_blocks_of_any_window);
   tcase_add_test(tc, live_options_reach_running_threads);
   tcase_add_test(tc, child_of_a_fork_allocates);
   tcase_add_test(tc, swapped_file_is_noticed);
