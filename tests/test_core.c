@@ -239,13 +239,14 @@ END_TEST
 /* ---- refused system calls -------------------------------------------------------------------------------------------- */
 
 static struct hak_os real;
-static long refuse_at, calls; /* the system call with this number fails */
+static long refuse_at; /* the system call with this number fails */
 static bool refuse_all_after;
+static _Atomic long calls; /* of all threads */
 
 static bool refused(void)
 {
-  calls++;
-  return calls == refuse_at || (refuse_all_after && calls > refuse_at);
+  long call = ++calls;
+  return call == refuse_at || (refuse_all_after && call > refuse_at);
 }
 
 static long bad_mmap(void *a, size_t n, int p, int f, int fd, int64_t o)
