@@ -12,8 +12,8 @@
  * A scenario is one phase or two. A phase keeps some blocks live in a ring, oldest first, and replaces the oldest. Of each block
  * are taken: the time in malloc and free, the time in the writes, which is mostly page faults, and of every eighth one the bytes
  * resident before and after its free. These are the terms of the learning policies, measured without them, so a strategy that
- * was chosen and one that was learned are compared by the same figures. The result is one line of JSON with sums for each phase
- * and size bin. Nothing allocates between the first block and the last.
+ * was chosen and one that was learned are compared by the same figures. The result is one line of JSON with sums for each phase,
+ * its last third apart, and size bin. Nothing allocates between the first block and the last.
  *
  * There is one thread, and no lock.
  */
@@ -29,6 +29,7 @@ enum {
   RING = 64,     /* most live blocks */
   BINS = 32,     /* powers of two */
   PHASES = 2,    /* of a scenario */
+  PARTS = 2,     /* of a phase: the last third of its blocks, in which a learner should have settled, is summed up apart */
   MEASURED = 8,  /* one block of so many is looked at for resident pages */
   STEP = 65536,  /* bytes by which rising sizes rise */
   TOUCH_ONE = 0, /* of `stride`: the first page only, */
@@ -88,7 +89,7 @@ struct sums {
   uint64_t used, held;          /* bytes resident of them, before and after the free */
 };
 
-static struct sums sums[PHASES][BINS];
+static struct sums sums[PHASES][PARTS][BINS];
 
 static unsigned bin_of(size_t size)
 {
@@ -197,10 +198,11 @@ static void do_other_work(uint64_t us)
   }
 }
 
-static void run_phase(const struct phase *phase, struct sums *bins, uint64_t count)
+static void run_phase(const struct phase *phase, struct sums parts[PARTS][BINS], uint64_t count)
 {
   size_t size = phase->most;
   for (uint64_t i = 0; i < count; i++) {
+    struct sums *bins = parts[i >= count - count / 3];
     if (ring.count == phase->live) {
       while (ring.count > phase->low) {
         give_back(bins);
@@ -214,7 +216,7 @@ static void run_phase(const struct phase *phase, struct sums *bins, uint64_t cou
     }
   }
   while (ring.count > 0) {
-    give_back(bins);
+    give_back(parts[PARTS - 1]);
   }
 }
 
@@ -230,7 +232,7 @@ static struct reading take_reading(void)
   return (struct reading){usage(), hakmem_totals()};
 }
 
-static void print_phase(const struct sums *bins)
+static void print_part(const struct sums *bins)
 {
   const char *comma = "";
   for (unsigned bin = 0; bin < BINS; bin++) {
@@ -266,9 +268,11 @@ static void measure(const struct scenario *scenario, const uint64_t counts[PHASE
   }
   printf(", \"phases\": [");
   for (unsigned i = 0; i < phases; i++) {
-    printf("%s{", i == 0 ? "" : ", ");
-    print_phase(sums[i]);
-    printf("}");
+    printf("%s[{", i == 0 ? "" : ", ");
+    print_part(sums[i][0]);
+    printf("}, {");
+    print_part(sums[i][1]);
+    printf("}]");
   }
   printf("]}\n");
 }

@@ -93,6 +93,12 @@ class Record:
 # ---- one process -----------------------------------------------------------------------------------------------------------
 
 
+def merged(early, late):
+    """The sums of both parts of a phase."""
+    return {size_bin: {key: early.get(size_bin, {}).get(key, 0) + late.get(size_bin, {}).get(key, 0)
+                       for key in {**early.get(size_bin, {}), **late.get(size_bin, {})}} for size_bin in {**early, **late}}
+
+
 class Bench:
     """The compiled program, and where files go."""
 
@@ -108,6 +114,8 @@ class Bench:
         allocator = lab.hakmem(name, ini, f"{settings};stats.exit=json;stats.file={path}")
         counts = [word for count in blocks for word in ("-n", str(count))]
         result = lab.measure(allocator, [self.program, scenario, *counts, *more])
+        result["late"] = [late for _, late in result["phases"]]
+        result["phases"] = [merged(early, late) for early, late in result["phases"]]
         result["report"] = json.loads(lab.text_of(path))
         os.unlink(path)
         return result
@@ -224,9 +232,9 @@ class Scenario:
         runs = [terms(run["phases"][phase][size_bin]) for run in self.alike(self.baseline, size_bin)]
         return {key: stats.median([run[key] for run in runs]) for key in WEIGHTS}
 
-    def score(self, run, phase):
-        """Mean cost of a block in a phase of a run."""
-        bins = run["phases"][phase]
+    def score(self, run, phase, part="phases"):
+        """Mean cost of a block in a phase of a run, or in the last third of the phase ("late")."""
+        bins = run[part][phase]
         total = sum(sums["blocks"] * cost(terms(sums), self.reference(phase, b)) for b, sums in bins.items())
         return total / sum(sums["blocks"] for sums in bins.values())
 
@@ -269,7 +277,7 @@ class Course:
     """Who was champion when, in one run of a learner."""
 
     def __init__(self, scenario, run):
-        self.scenario, self.report = scenario, run["report"]["policy"]
+        self.scenario, self.run, self.report = scenario, run, run["report"]["policy"]
         self.first = [sum(scenario.blocks[:phase]) for phase in range(len(scenario.blocks) + 1)]
         self.complete = self.report["switches"] == sum(change["rows"] for change in self.report["changes"])
 
@@ -281,14 +289,15 @@ class Course:
         return champion
 
     def near(self, phase, size_bin, block):
-        """Whether the champion is as good as the best strategy for that size."""
+        """Whether the champion is as good as the best strategy for that size: as a fixed one, or as the program saw it in the end."""
         scores = {name: self.scenario.fixed_score(name, phase, size_bin) for name in self.scenario.fixed}
-        return scores[self.champion(size_bin, block)] <= NEAR * min(scores.values())
+        champion, last = self.champion(size_bin, block), self.champion(size_bin, self.first[phase + 1])
+        return scores[champion] <= NEAR * min(scores.values()) or (champion == last and self.settled_scores(phase)[0] <= NEAR)
 
-    def settled(self, phase, run):
+    def settled(self, phase):
         """Blocks of the phase until all champions were good, and stayed so; None: never. And the epoch."""
         last, epoch = 0, 0
-        for size_bin in run["phases"][phase]:
+        for size_bin in self.run["phases"][phase]:
             if not self.near(phase, size_bin, self.first[phase + 1]):
                 return None, None
             moments = [change for change in self.report["changes"] if change["block"] > self.first[phase]]
@@ -302,14 +311,16 @@ class Course:
                 bad = not good
         return last, epoch
 
-    def settled_score(self, phase, run):
-        """Of the champions at the end of the phase, over that of the best strategies of each size."""
-        own = best = 0
-        for size_bin, sums in run["phases"][phase].items():
+    def settled_scores(self, phase):
+        """Of the last third of the phase, over that of the best strategies of each size: what the program saw itself, and what it would
+        have seen had the champions of its end been in force from the beginning."""
+        champions = best = blocks = 0
+        for size_bin, sums in self.run["late"][phase].items():
             champion = self.champion(size_bin, self.first[phase + 1])
-            own += sums["blocks"] * self.scenario.fixed_score(champion, phase, size_bin)
+            champions += sums["blocks"] * self.scenario.fixed_score(champion, phase, size_bin)
             best += sums["blocks"] * min(self.scenario.fixed_score(name, phase, size_bin) for name in self.scenario.fixed)
-        return own / best
+            blocks += sums["blocks"]
+        return self.scenario.score(self.run, phase, "late") * blocks / best, champions / best
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------------
@@ -465,8 +476,9 @@ METHOD = f"""\
 Each run is a fresh process. A score is what the policies reckon by, 40 % time in malloc and free, 30 % time in first touches, 30 %
 resident memory, each as the ratio to the baseline, but taken by the program itself, of every block, so that fixed strategies have
 one, too. Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do
-not count. A champion is settled when its score as a fixed strategy is within {NEAR:.2f} of the best. Strategies that do the same with a size
-share their runs. Regret is the score of the whole
+not count. The settled score is that of the last third of a phase, in the learner's own run: what a strategy has kept from an earlier
+phase makes it dearer or cheaper as a fixed one than where it comes later, so the champion's score as a fixed strategy is shown beside
+it. A champion is settled when either of the two is within {NEAR:.2f} of the best. Strategies that do the same with a size share their runs. Regret is the score of the whole
 run over that of the best single strategy in hindsight, less 1; below 0 when a change of strategy paid. Spans are medians with 5th
 and 95th percentile.
 """
@@ -501,14 +513,14 @@ def settled_table(scenarios, verdicts):
     for scenario in scenarios:
         for phase in scenario.phases:
             for policy in POLICIES:
-                pairs = [(Course(scenario, run), run) for run in scenario.runs[policy]]
-                settled = [course.settled(phase, run) for course, run in pairs]
-                scores = [course.settled_score(phase, run) for course, run in pairs]
+                courses = [Course(scenario, run) for run in scenario.runs[policy]]
+                settled = [course.settled(phase) for course in courses]
+                scores, champions = zip(*(course.settled_scores(phase) for course in courses))
                 never = sum(1 for blocks, _ in settled if blocks is None)
                 blocks = [scenario.blocks[phase] if b is None else b for b, _ in settled]
                 rows.append([phase_name(scenario, phase), "yes" if scenario.contest(phase) else "no contest", policy,
                              span(blocks, lambda v: f"{v:.0f}"),
-                             span([0 if e is None else e for _, e in settled], lambda v: f"{v:.0f}"), never, span(scores)])
+                             span([0 if e is None else e for _, e in settled], lambda v: f"{v:.0f}"), never, span(scores), span(champions)])
                 if not scenario.contest(phase):
                     continue
                 verdicts.add(f"{phase_name(scenario, phase)}: settled score over the best, median", policy,
@@ -517,8 +529,8 @@ def settled_table(scenarios, verdicts):
                     verdicts.add(f"{phase_name(scenario, phase)}: blocks until settled again", policy,
                                  f"median {stats.median(blocks):.0f}, worst {max(blocks):.0f}, never {never} of {len(blocks)}",
                                  "median 1000, worst 5000", stats.median(blocks) <= 1000 and max(blocks) <= 5000)
-    return stats.table(["phase", "contest", "policy", "blocks until settled", "epoch", "never", "settled score over the best"],
-                       rows)
+    return stats.table(["phase", "contest", "policy", "blocks until settled", "epoch", "never", "settled score over the best",
+                        "the champion's as a fixed strategy"], rows)
 
 
 def regret_table(scenarios):
