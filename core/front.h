@@ -38,7 +38,7 @@ HKI_INLINE struct hki_magazine *hki_magazine_of(struct hki_thread *thread, size_
 /* hot: the magazine of an object, by its page map entry of kind HKI_CLASS: its class times the size of a magazine, in one shift. */
 HKI_INLINE struct hki_magazine *hki_magazine_entered(struct hki_thread *thread, hki_entry entry)
 {
-  _Static_assert(sizeof(struct hki_magazine) << HKI_CLASS_MAGAZINE == UINT64_C(1) << HKI_CLASS_SHIFT, "bits 55..47 are 0");
+  _Static_assert(sizeof(struct hki_magazine) << HKI_CLASS_MAGAZINE == UINT64_C(1) << HKI_CLASS_SHIFT, "bits 55..48 are 0");
   return (struct hki_magazine *)(void *)((char *)thread->magazine + (entry >> HKI_CLASS_MAGAZINE));
 }
 

@@ -2,10 +2,10 @@
 /*
  * pagemap.h - from any address to what the core knows about its granule, without touching memory that the core does not own.
  *
- * A radix tree of two levels over address >> 16: 8192 windows of 16 GiB, each with a leaf of 262144 entries. Leaves appear on
+ * A radix tree of two levels over address >> 16: 16384 windows of 16 GiB, each with a leaf of 262144 entries. Leaves appear on
  * demand and are never freed. An entry is one word:
  *
- *    63..56 size class | 46..6 pointer to a 64-byte aligned record | 4..0 kind
+ *    63..56 size class | 47..6 pointer to a 64-byte aligned record | 4..0 kind
  *
  * so that a free of a small object reads nothing else. Page blocks are entered at their first granule only.
  */
@@ -28,12 +28,13 @@ enum hki_kind {
 };
 
 enum {
-  HKI_ROOT_BITS = 13,
+  HKI_ROOT_BITS = 14,
   HKI_LEAF_BITS = 18,
   HKI_WINDOW_SHIFT = HKI_LEAF_BITS + HKI_GRANULE_SHIFT,
   HKI_ADDRESS_BITS = HKI_ROOT_BITS + HKI_WINDOW_SHIFT
 };
-_Static_assert(HKI_ADDRESS_BITS == 47, "user addresses on x86-64 and default arm64 mappings lie below 2^47 or are refused");
+_Static_assert(HKI_ADDRESS_BITS == 48,
+               "user addresses of x86-64 lie below 2^47, those of arm64 below 2^48 unless asked for higher");
 
 /* An entry shifted by so much is its class, or its class times the size of a magazine. */
 enum { HKI_CLASS_SHIFT = 56, HKI_CLASS_MAGAZINE = HKI_CLASS_SHIFT - 5 };
@@ -51,7 +52,7 @@ HKI_INLINE enum hki_kind hki_entry_kind(hki_entry e)
 
 HKI_INLINE void *hki_entry_record(hki_entry e)
 {
-  return (void *)(uintptr_t)(e & UINT64_C(0x00007fffffffffc0));
+  return (void *)(uintptr_t)(e & UINT64_C(0x0000ffffffffffc0));
 }
 
 /* The record of an entry known to be HKI_STARTS: it has no class, so its kind is the only bit to take off. */
