@@ -183,6 +183,17 @@ static hak_value stats_option(enum stats_option index)
   return hki_option_read("stats", &stats_options[index], (uint32_t)index, set_stats, NULL);
 }
 
+/* What a relative path means depends on where a process happens to start. */
+static void refuse_relative(const char *const *directories)
+{
+  for (const char *const *d = directories; d != NULL && *d != NULL; d++) {
+    if (**d != '/') {
+      hki_mistake(hki_config_find("core", "plugin_path"),
+                  "core.plugin_path: found \"%s\", expected directories with absolute paths; not searched", *d);
+    }
+  }
+}
+
 static void read_settings(void)
 {
   hki_settings.small = core_option(SMALL).string;
@@ -195,6 +206,7 @@ static void read_settings(void)
   hki_settings.basic_syscalls = core_option(SYSCALLS).choice != 0;
   hki_settings.background = core_option(BACKGROUND).flag;
   hki_settings.plugin_path = core_option(PLUGIN_PATH).list;
+  refuse_relative(hki_settings.plugin_path);
   hki_settings.hardening = core_option(HARDENING).choice;
   hki_settings.foreign = core_option(FOREIGN).choice;
   hki_settings.strict = core_option(STRICT).flag;

@@ -114,6 +114,9 @@ set=";core.hardening=max"
 mistake "HAKMEM_SET: bad word" 'hakmem: HAKMEM_SET: core.hardening: found "max", expected one of off, basic, full; using basic'
 set=";nonsense"
 mistake "HAKMEM_SET: no key" 'hakmem: HAKMEM_SET: found "nonsense", expected section.key=value; ignored'
+set=";core.plugin_path=plugins,$PLUGINS"
+mistake "HAKMEM_SET: a relative directory" \
+  'hakmem: HAKMEM_SET: core.plugin_path: found "plugins", expected directories with absolute paths; not searched'
 set=$';two\nlines'
 mistake "HAKMEM_SET: a line break" 'hakmem: HAKMEM_SET: found "two lines", expected section.key=value; ignored'
 set=";stats.file=/$(printf '%0600d' 0)"
