@@ -98,8 +98,8 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
 {
   *lacking = NULL;
   uint32_t index = hakmem_root.backend_count;
-  struct hki_thread *inside = hki_meta_alloc(sizeof *inside, 64);
   const char *kept = hki_meta_string(name);
+  struct hki_thread *inside = hki_thread_inside(kept);
   if (index == HKI_BACKENDS || inside == NULL || kept == NULL) {
     return NULL;
   }
@@ -111,9 +111,6 @@ struct hki_backend *hki_backend_add(const char *name, const struct hak_backend_o
   }
   struct hki_backend *backend = &hki_backends[index];
   *backend = (struct hki_backend){.ops = own, .inside = inside, .index = index, .granularity = own.granularity, .name = kept};
-  inside->inside = kept;
-  inside->live = HKI_INSIDE;
-  inside->window = HKI_NO_WINDOW;
   struct hki_backend_view *view = &hakmem_root.backend[index];
   struct hki_text text = hki_text(view->name, sizeof view->name);
   hki_append(&text, "%s", name);

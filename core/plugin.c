@@ -211,14 +211,11 @@ static bool serve(struct plugin *plugin, const char *name, struct complaint *c)
     plugin->inside = plugin->backend->inside;
     return true;
   }
-  plugin->inside = hki_meta_alloc(sizeof *plugin->inside, 64);
   const char *kept = hki_meta_string(name);
+  plugin->inside = hki_thread_inside(kept);
   if (plugin->inside == NULL || kept == NULL) {
     return complain(c, "some", "no memory for it");
   }
-  plugin->inside->inside = kept;
-  plugin->inside->live = HKI_INSIDE;
-  plugin->inside->window = HKI_NO_WINDOW;
   char *shown;
   if (d->kind == HAK_POLICY) {
     const char *refusal = hki_epoch_start(d->ops, plugin->self, plugin->inside);

@@ -147,6 +147,17 @@ HKI_COLD void hki_thread_unlend(void)
   hki_unlock(&hki_lend_lock);
 }
 
+HKI_COLD struct hki_thread *hki_thread_inside(const char *name)
+{
+  struct hki_thread *thread = hki_meta_alloc(sizeof *thread, 64);
+  if (thread != NULL) {
+    thread->inside = name;
+    thread->live = HKI_INSIDE;
+    thread->window = HKI_NO_WINDOW;
+  }
+  return thread;
+}
+
 void hki_gates_open(struct hki_thread *thread)
 {
   /* Store, then look again: whoever changes the route closes the gates after it, so one of the two sees the other. */

@@ -41,6 +41,9 @@ struct hki_thread *hki_thread_attach(void);
 struct hki_thread *hki_thread_lend(void);
 void hki_thread_unlend(void);
 
+/* A record that stands for the callbacks of a plugin: what hki_self is while they run. Lives for ever; `name` must. NULL: no memory. */
+struct hki_thread *hki_thread_inside(const char *name);
+
 /* Opens the gates of the calling thread's own record to what is in force. */
 void hki_gates_open(struct hki_thread *thread);
 /* Sends every thread through its slow path once. [any] */
