@@ -9,5 +9,5 @@ WORK=$(mktemp -d) || exit 1
 trap 'rm -rf "$WORK"' EXIT
 cd "$TOP_SRCDIR" || exit 1
 ${CC:-cc} -std=gnu11 -O2 -Wall -Iinclude -Iplugins/backend -o "$WORK/release" bench/release.c plugins/reclaim/batch.c \
-  plugins/backend/extent.c plugins/backend/space.c -lm -lpthread || exit 1
+  plugins/backend/extent.c plugins/backend/arena.c plugins/backend/space.c -lm -lpthread || exit 1
 "$WORK/release" "$@"

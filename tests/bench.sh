@@ -85,6 +85,13 @@ else
   skip "system calls" "strace is not installed"
 fi
 
+# ---- giving memory back --------------------------------------------------------------------------------------------------------
+
+released=$("$bench/release.sh" 1 2>&1)
+is "release: status" $? 0
+is "release: three ways beside 0, 1 and 3 threads" "$(grep -cE '^\| [013] \| (munmap each|madvise each|batch) \| 1 ' <<<"$released")" 9
+is "release: batch released all that it got" "$(grep -c '^Counters of the plugin: ranges 1536, .* unreleased 0, .* pending 0\.$' <<<"$released")" 1
+
 # ---- latency -------------------------------------------------------------------------------------------------------------------
 
 (cd "$WORK" && python3 "$bench/latency.py" --runs 1 --mib 32 --output "$WORK/out") >"$WORK/printed" 2>"$WORK/complaints"

@@ -24,6 +24,7 @@ static void *self; /* of the plugin */
 static const hak_reclaim_ops *ops;
 static char logged[256];
 static size_t cap;
+static uint64_t live_bytes;
 static unsigned releases; /* calls of release */
 static size_t released;   /* bytes */
 static hak_range ranges[RANGES];
@@ -82,7 +83,7 @@ static hak_host batch_host;
 /* The configuration of a test; what is zero has a value that never matters. */
 struct config {
   size_t bytes, cap;
-  int64_t count, age;
+  int64_t share, count, age;
   uint32_t method, advice; /* indices of choices */
   bool basic;
   size_t unit;
@@ -102,6 +103,7 @@ static void start(struct config config)
   logged[0] = 0;
   releases = 0;
   released = 0;
+  live_bytes = 0;
   clock_time = UINT64_C(1000000000000);
   const struct extent_setup setup = {.arena = GIB, .unit = config.unit == 0 ? G : config.unit, .advise = false};
   pool = extent_start(&host, &setup);
@@ -112,9 +114,11 @@ static void start(struct config config)
   batch_host.basic_syscalls = config.basic;
   batch_host.release = release;
   batch_host.log = write_log;
+  batch_host.active = &live_bytes;
   cap = config.cap == 0 ? GIB : config.cap;
   hak_value values[16] = {{0}};
   values[option("bytes")].size = config.bytes == 0 ? GIB : config.bytes;
+  values[option("share")].integer = config.share;
   values[option("count")].integer = config.count == 0 ? 1000000 : config.count;
   values[option("age")].integer = config.age == 0 ? 1000000 : config.age;
   values[option("cap")].size = cap;
@@ -219,6 +223,30 @@ START_TEST(so_are_ranges_by_number)
   ck_assert_uint_eq(releases, 0);
   put(8);
   ck_assert_uint_eq(releases, 1);
+}
+END_TEST
+
+START_TEST(so_are_ranges_by_their_share_of_what_is_live)
+{
+  start((struct config){.share = 8});
+  blocks(80);
+  live_bytes = 64 * G;
+  put_every_other(8);
+  ck_assert_uint_eq(releases, 0);
+  put(16); /* more than an eighth */
+  ck_assert_uint_eq(releases, 1);
+  live_bytes = 0;
+  put(18);
+  put(20);
+  put(22);
+  ck_assert_uint_eq(releases, 1); /* a little may always wait */
+  put(24);
+  ck_assert_uint_eq(releases, 2);
+  set("share", (hak_value){.integer = 0});
+  for (size_t i = 26; i < 80; i += 2) {
+    put(i);
+  }
+  ck_assert_uint_eq(releases, 2);
 }
 END_TEST
 
@@ -717,6 +745,7 @@ int main(void)
   const TTest *const once[] = {descriptor,
                                bytes_that_wait_are_released_together,
                                so_are_ranges_by_number,
+                               so_are_ranges_by_their_share_of_what_is_live,
                                so_are_ranges_by_age,
                                thresholds_change_while_ranges_wait,
                                the_cap_holds,

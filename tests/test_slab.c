@@ -410,6 +410,25 @@ START_TEST(further_spans_come_from_huge)
 }
 END_TEST
 
+START_TEST(small_classes_stay_with_small_pages)
+{
+  start(0, 0, 4 * G);
+  uint32_t large = class_of(G), small = class_of(G / 2);
+  void *objects[5], *others[6];
+  take(large, objects, 5);
+  ck_assert_uint_eq(sources[1].bytes, G);
+  take(small, others, 4); /* two spans */
+  ck_assert_uint_eq(sources[0].bytes, 6 * G);
+  ck_assert_uint_eq(sources[1].bytes, G);
+  take(small, others + 4, 2); /* the third */
+  ck_assert_uint_eq(sources[0].bytes, 6 * G);
+  ck_assert_uint_eq(sources[1].bytes, 2 * G);
+  give(large, objects, 5);
+  give(small, others, 6);
+  nothing_is_left();
+}
+END_TEST
+
 START_TEST(all_may_come_from_huge)
 {
   start(0, 0, 0);
@@ -839,6 +858,7 @@ int main(void)
   tcase_add_test(tests, age_counts_from_when_a_span_became_empty);
   tcase_add_test(tests, options_change_while_it_runs);
   tcase_add_test(tests, further_spans_come_from_huge);
+  tcase_add_test(tests, small_classes_stay_with_small_pages);
   tcase_add_test(tests, all_may_come_from_huge);
   tcase_add_test(tests, runs_are_handed_over_whole);
   tcase_add_test(tests, the_depot_is_bounded);

@@ -157,7 +157,7 @@ static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t
     unlist(class, span);
     return span;
   }
-  struct span *span = span_pool_get(slab->pool, cls, class->granules, class->capacity);
+  struct span *span = span_pool_get(slab->pool, cls, class->granules, class->capacity, class->total / 2 >= class->capacity);
   if (span != NULL) {
     class->total += class->capacity;
     class->free += class->capacity;

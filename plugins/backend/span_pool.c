@@ -171,10 +171,11 @@ static void inherit(struct span_pool *pool, struct span *span, struct span *empt
   record_put(pool, empty);
 }
 
-/* The second source, which may have huge pages, is for heaps that are no longer small, and while these cost less. */
-static uint32_t choose_source(struct span_pool *pool, size_t bytes)
+/* The second source, which may have huge pages, is for classes and heaps that are no longer small, and while these cost less. */
+static uint32_t choose_source(struct span_pool *pool, size_t bytes, bool large)
 {
-  return pool->bytes[0] >= pool->setup.first && fault_huge_pays(&pool->meter, bytes);
+  bool earned = pool->setup.first == 0 || (large && pool->bytes[0] >= pool->setup.first);
+  return earned && fault_huge_pays(&pool->meter, bytes);
 }
 
 /* Touches a new span and notes how long that takes. */
@@ -189,9 +190,9 @@ static void try_page(struct span_pool *pool, const struct span *span)
 }
 
 /* A place from a page backend, or where that has none from the other. False when there is none. */
-static bool find_place(struct span_pool *pool, struct span *span, uint32_t granules)
+static bool find_place(struct span_pool *pool, struct span *span, uint32_t granules, bool large)
 {
-  uint32_t source = choose_source(pool, granules * HAK_GRANULE);
+  uint32_t source = choose_source(pool, granules * HAK_GRANULE, large);
   hak_block got = HAK_NO_BLOCK;
   for (int tries = 0; got.base == NULL && tries < SPAN_SOURCES; tries++) {
     source = tries == 0 ? source : !source;
@@ -212,7 +213,7 @@ static bool find_place(struct span_pool *pool, struct span *span, uint32_t granu
 }
 
 /* An empty span of that class, or of another, or a new one: registered for the class. NULL when there is no memory. */
-static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity)
+static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large)
 {
   struct span *empty = pool->lists[granules].newest;
   if (empty != NULL && empty->cls == cls) {
@@ -225,7 +226,7 @@ static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granul
   }
   if (empty != NULL) {
     inherit(pool, span, empty);
-  } else if (!find_place(pool, span, granules)) {
+  } else if (!find_place(pool, span, granules, large)) {
     record_put(pool, span);
     return NULL;
   }
@@ -239,10 +240,10 @@ static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granul
   return span;
 }
 
-struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity)
+struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large)
 {
   hak_lock_acquire(pool->host, &pool->lock);
-  struct span *span = obtain(pool, cls, granules, capacity);
+  struct span *span = obtain(pool, cls, granules, capacity, large);
   show(pool);
   hak_lock_release(pool->host, &pool->lock);
   if (span != NULL) {

@@ -48,8 +48,8 @@ struct span_pool;
 /* [load] NULL when there is no memory. */
 struct span_pool *span_pool_start(const hak_host *host, const struct span_setup *setup);
 
-/* [any] A span that is registered for the class, with `capacity` free objects. NULL when there is no memory. */
-struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity);
+/* [any] A span that is registered for the class, with `capacity` free objects; `large`: the class has much memory. NULL: there is none. */
+struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large);
 
 /* [any] Takes a chain of empty spans, keeps them or gives them back. The caller holds no lock. */
 void span_pool_put(struct span_pool *pool, struct span *chain);

@@ -21,6 +21,7 @@
 #define SELF (-10000) /* PIDFD_SELF (Linux 6.15): a process names itself without a file descriptor; older headers lack it */
 
 #define NS_PER_MS UINT64_C(1000000)
+#define LITTLE ((size_t)256 << 10) /* bytes that may wait however little is live */
 
 static_assert(HAK_PURGE_SPANS <= 64, "what the system kept is told in one word");
 
@@ -28,7 +29,7 @@ enum { CHAIN_ORDERS = 32 }; /* powers of two: the longest chain that can be sort
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
 
-enum { BATCH_BYTES, BATCH_COUNT, BATCH_AGE, BATCH_CAP, BATCH_METHOD, BATCH_ADVICE, BATCH_OPTIONS };
+enum { BATCH_BYTES, BATCH_SHARE, BATCH_COUNT, BATCH_AGE, BATCH_CAP, BATCH_METHOD, BATCH_ADVICE, BATCH_OPTIONS };
 
 enum method { METHOD_AUTO, METHOD_VECTOR, METHOD_SINGLE };
 
@@ -46,6 +47,13 @@ static const hak_option batch_options[BATCH_OPTIONS] = {
                      .min = "64K",
                      .max = "64G",
                      .help = "release when so many bytes wait"},
+    [BATCH_SHARE] = {.key = "share",
+                     .type = HAK_INT,
+                     .flags = HAK_LIVE,
+                     .fallback = "8",
+                     .min = "0",
+                     .max = "1024",
+                     .help = "release when more waits than one in so many bytes of live large blocks; 0: however much"},
     [BATCH_COUNT] = {.key = "count",
                      .type = HAK_INT,
                      .flags = HAK_LIVE,
@@ -127,6 +135,7 @@ struct batch {
   uint64_t since;        /* when the first of them came, ns */
   size_t pending;        /* bytes that wait or are being released; the gauge shows it */
   size_t bytes;          /* threshold: bytes that wait */
+  uint32_t share;        /* threshold: bytes that wait, one in so many of live large blocks; 0: none */
   uint32_t count;        /* threshold: ranges that wait */
   uint64_t age;          /* threshold: time since the first came, ns */
   size_t cap;            /* limit of `pending`, bytes */
@@ -247,11 +256,18 @@ static hak_range *sort(hak_range *chain)
 
 /* ---- what waits ------------------------------------------------------------------------------------------------------ */
 
+/* Whether so much waits that the program's resident memory is notably more than it needs. */
+static bool weighs(const struct batch *batch)
+{
+  return batch->share != 0 && batch->waiting.bytes >= LITTLE &&
+         batch->waiting.bytes > __atomic_load_n(batch->host->active, __ATOMIC_RELAXED) / batch->share;
+}
+
 /* Whether what waits is to be released now. Under batch->lock. */
 static bool due(const struct batch *batch, uint64_t now)
 {
   const struct pack *waiting = &batch->waiting;
-  return waiting->bytes >= batch->bytes || waiting->count >= batch->count ||
+  return waiting->bytes >= batch->bytes || weighs(batch) || waiting->count >= batch->count ||
          (waiting->count > 0 && now - batch->since >= batch->age);
 }
 
@@ -386,6 +402,9 @@ static int32_t batch_set(void *self, uint32_t option, hak_value value)
   switch (option) {
   case BATCH_BYTES:
     batch->bytes = value.size;
+    break;
+  case BATCH_SHARE:
+    batch->share = (uint32_t)value.integer;
     break;
   case BATCH_COUNT:
     batch->count = (uint32_t)value.integer;
