@@ -72,6 +72,9 @@ static const struct scenario {
      "16 to 32 MiB, a queue that swings between 2 and 6 blocks, every byte written, then one at a time, each larger than the "
      "one before, one page of each 2 MiB written, 20 us of other work for each",
      {{16 * MIB, 32 * MIB - 1, 6, 2, FILL, 0, false}, {16 * MIB, 32 * MIB - 1, 1, 0, 512, 20, true}}},
+    {"few-many",
+     "4 to 8 MiB, one at a time, every byte written, then a queue that swings between 8 and 32 blocks",
+     {{4 * MIB, 8 * MIB - 1, 1, 0, FILL, 0, false}, {4 * MIB, 8 * MIB - 1, 32, 8, FILL, 0, false}}},
     {"reuse-stream",
      "6 MiB, one at a time, every byte written, then stream",
      {{6 * MIB, 6 * MIB, 1, 0, FILL, 0, false}, {4 * MIB, 8 * MIB - 1, 1, 0, FILL, 0, true}}},

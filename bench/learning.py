@@ -39,16 +39,17 @@ WEIGHTS = {"cpu": 0.4, "faults": 0.3, "memory": 0.3}  # the defaults of the poli
 TIMES = ["cpu", "faults"]
 FLOOR_NS, MEMORY_LEAST = 400, 0.25  # see plugins/policy/learn_cost.c
 
-# Scenario: blocks of each phase; of them for fixed strategies, enough that the first blocks do not matter; strategy to begin with.
+# Scenario: blocks of each phase; of them for fixed strategies, of which the last third counts; strategy to begin with.
 SCENARIOS = {
-    "reuse": ([20000], [1000], "default"),
-    "queue": ([5000], [500], "default"),
-    "half": ([20000], [2000], "default"),
-    "sparse": ([30000], [1000], "default"),
-    "stream": ([5000], [500], "default"),
-    "thin": ([30000], [1000], "default"),
-    "dense-wide": ([1500, 6000], [150, 2000], "default"),
-    "reuse-stream": ([8000, 4000], [500, 500], "plain"),
+    "reuse": ([20000], [3000], "default"),
+    "queue": ([5000], [900], "huge-32M"),
+    "half": ([20000], [3000], "huge-32M"),
+    "sparse": ([30000], [6000], "default"),
+    "stream": ([5000], [600], "default"),
+    "thin": ([30000], [6000], "default"),
+    "dense-wide": ([1500, 6000], [300, 3000], "default"),
+    "few-many": ([3000, 4000], [600, 900], "huge-32M"),
+    "reuse-stream": ([8000, 4000], [900, 600], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot
@@ -218,7 +219,7 @@ class Scenario:
 
     def bins(self, phase):
         """Sums of a short run, for each size bin that the phase has."""
-        return next(run for runs in self.fixed.values() for run in runs)["phases"][phase]
+        return next(run for runs in self.fixed.values() for run in runs)["late"][phase]
 
     def alike_groups(self, sizes):
         """The strategies, those that do the same with all of these size bins together."""
@@ -229,7 +230,7 @@ class Scenario:
 
     def reference(self, phase, size_bin):
         """The terms of the baseline, medians over its runs."""
-        runs = [terms(run["phases"][phase][size_bin]) for run in self.alike(self.baseline, size_bin)]
+        runs = [terms(run["late"][phase][size_bin]) for run in self.alike(self.baseline, size_bin)]
         return {key: stats.median([run[key] for run in runs]) for key in WEIGHTS}
 
     def score(self, run, phase, part="phases"):
@@ -239,7 +240,8 @@ class Scenario:
         return total / sum(sums["blocks"] for sums in bins.values())
 
     def fixed_score(self, strategy, phase, size_bin=None):
-        """Of a phase, or of one size bin in it: the median over the short runs of all strategies that do the same there."""
+        """Of the last third of a phase, or of one size bin in it, where caches are warm and huge pages there: the median over the short
+        runs of all strategies that do the same."""
         if (strategy, phase, size_bin) not in self.known:
             bins = self.bins(phase)
             if size_bin is None:
@@ -248,7 +250,7 @@ class Scenario:
             else:
                 reference = self.reference(phase, size_bin)
                 self.known[strategy, phase, size_bin] = stats.median(
-                    [cost(terms(run["phases"][phase][size_bin]), reference) for run in self.alike(strategy, size_bin)])
+                    [cost(terms(run["late"][phase][size_bin]), reference) for run in self.alike(strategy, size_bin)])
         return self.known[strategy, phase, size_bin]
 
     def table(self, phase):
@@ -475,7 +477,7 @@ def traces(bench, scenarios, record):
 METHOD = f"""\
 Each run is a fresh process. A score is what the policies reckon by, 40 % time in malloc and free, 30 % time in first touches, 30 %
 resident memory, each as the ratio to the baseline, but taken by the program itself, of every block, so that fixed strategies have
-one, too. Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do
+one, too: theirs is that of the last third of a phase. Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do
 not count. The settled score is that of the last third of a phase, in the learner's own run: what a strategy has kept from an earlier
 phase makes it dearer or cheaper as a fixed one than where it comes later, so the champion's score as a fixed strategy is shown beside
 it. A champion is settled when either of the two is within {NEAR:.2f} of the best. Strategies that do the same with a size share their runs. Regret is the score of the whole

@@ -113,13 +113,19 @@ static uint32_t take_delta(void)
   return count;
 }
 
-static uint64_t minor_faults(void)
+static uint64_t ns_of(struct timeval time)
+{
+  return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_usec * 1000;
+}
+
+static void take_usage(struct hak_sample *sample)
 {
   struct rusage usage = {0};
   int saved = errno;
   (void)getrusage(RUSAGE_SELF, &usage);
   errno = saved;
-  return (uint64_t)usage.ru_minflt;
+  sample->faults = (uint64_t)usage.ru_minflt;
+  sample->cpu_ns = ns_of(usage.ru_utime) + ns_of(usage.ru_stime);
 }
 
 /* NULL, or why the tables are of no use. */
@@ -221,8 +227,8 @@ static HKI_SLOW void end_epoch(void)
     hki_site_settle(blocks - last_blocks);
     last_blocks = blocks;
     struct hak_sample sample = {.cell_count = take_delta(),
-                                .trial_count = hki_trial_collect(trials, sizeof trials / sizeof *trials),
-                                .faults = minor_faults()};
+                                .trial_count = hki_trial_collect(trials, sizeof trials / sizeof *trials)};
+    take_usage(&sample);
     epoch++;
     HKI_STORE(&hakmem_root.epochs, epoch);
     HKI_STORE(&next_decision, blocks + hki_settings.epoch);

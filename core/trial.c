@@ -19,9 +19,9 @@
 enum {
   RUNNING = 128,       /* trials at a time; beyond, the oldest is abandoned */
   DONE = 256,          /* finished ones that wait */
-  WHOLE = 1024,        /* pages that are looked at with one call, which takes as long as to look at a thousand */
+  WHOLE = 256,         /* pages that are looked at with one call; a look takes some 10 ns for each */
   WINDOWS = 2,         /* pieces of a larger block that are looked at instead, */
-  WINDOW = 256,        /* of so many pages each */
+  WINDOW = 64,         /* of so many pages each */
   CHAMPION_FIRST = 16, /* the first champion block that is measured: short programs pay nothing */
   OUTLIER = 50000,     /* ns; what took longer was most likely interrupted */
   INCOME = 100,        /* of the time, one part in so many may go into measuring */
@@ -41,6 +41,7 @@ struct running {
   const void *site;
   uint64_t number; /* of the block at its site */
   uint64_t began;  /* ns; 0: free */
+  uint64_t got;    /* ns, when malloc had it */
   uint64_t cpu_ns; /* in malloc */
   uint64_t before; /* bytes resident at first */
   size_t bytes;    /* requested */
@@ -267,6 +268,7 @@ HKI_COLD void hki_trial_start(const struct hki_want *want, void *block, const st
   *trial = (struct running){.site = want->site,
                             .number = want->number,
                             .began = begin->ns,
+                            .got = got,
                             .cpu_ns = cpu_ns,
                             .before = before,
                             .bytes = want->size,
@@ -309,7 +311,7 @@ static struct running *find(uint32_t id)
 HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki_thread *thread)
 {
   uint64_t freed = hki_os.now();
-  uint64_t free_ns = own_ns(freed - end->began, end->release, thread);
+  uint64_t free_ns = own_ns(freed - end->began, end->release, thread), stopped = end->began - end->looking;
   uint64_t held = resident_after(end);
   hki_lock(&lock);
   struct running *t = find(end->trial);
@@ -329,7 +331,8 @@ HKI_COLD void hki_trial_finish(const struct hki_trial_end *end, const struct hki
                                             .cpu_ns = t->cpu_ns + free_ns,
                                             .fault_ns = fault_ns(end->used > t->before ? end->used - t->before : 0, t->huge),
                                             .used_bytes = end->used,
-                                            .held_bytes = held};
+                                            .held_bytes = held,
+                                            .life_ns = stopped - t->got};
       HKI_STORE(&done_count, done_count + 1);
       done_tries += t->is_challenger;
     }

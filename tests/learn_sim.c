@@ -129,6 +129,7 @@ void ask(struct sim *sim)
                        .blocks = sim->blocks,
                        .now = sim->now,
                        .faults = sim->faults,
+                       .cpu_ns = sim->cpu_ns,
                        .trials = sim->trials,
                        .cells = cells};
   uint8_t before = sim->champion[sim->rows[0]];
@@ -178,6 +179,7 @@ struct sim *new_sim(uint32_t policy, uint64_t seed)
   sim->sigma = 0.4;
   sim->life = 4;
   sim->measured = 1;
+  sim->life_ns = 1000;
   sim->rows[0] = ROW;
   sim->row_count = 1;
   sim->random = mix(seed + 1);
@@ -269,10 +271,12 @@ void one_block(struct sim *sim)
   if (!sim->clock_stands) {
     block->trial.cpu_ns = (uint64_t)(cost * 6000) + 1;
     block->trial.fault_ns = (uint64_t)(cost * 4000);
+    block->trial.life_ns = sim->life_ns + (tried ? sim->chill_ns : 0);
   }
   sim->cells[row][arm].blocks++;
   sim->blocks++;
   sim->now += 100000;
+  sim->cpu_ns += block->trial.cpu_ns + block->trial.fault_ns + sim->work;
   sim->faults += arm == 0 ? 0 : sim->fault_rate / 10000;
   bool enough = sim->choice.trials > 0 &&
                 (sim->trial_count >= sim->choice.trials || (sim->choice.tries > 0 && sim->try_count >= sim->choice.tries));

@@ -70,7 +70,9 @@ struct sim {
   uint32_t trial_count, try_count; /* finished; of them, of challengers */
   hak_cell cells[HAK_ROWS][LEARN_ARMS];
   struct block ring[LIVE_MOST];
-  uint64_t epoch, blocks, asked, now, faults;
+  uint64_t work;              /* ns that the program does something else for, after each block */
+  uint64_t life_ns, chill_ns; /* for which the program has a block; longer when it is a challenger's */
+  uint64_t epoch, blocks, asked, now, faults, cpu_ns;
   uint64_t number[HAK_ROWS];
   uint64_t tries;    /* blocks of challengers */
   uint64_t changes;  /* of the champion in the first row */

@@ -196,6 +196,67 @@ START_TEST(release_of_other_times)
 }
 END_TEST
 
+/* What exploring may cost is a part of the program's time, not of its blocks'; but not for ever. */
+START_TEST(programs_that_do_much_else)
+{
+  uint64_t games[2], later;
+  for (uint64_t busy = 0; busy < 2; busy++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    for (uint32_t i = 1; i < sim->arms; i++) {
+      sim->cost[i] = 3;
+    }
+    sim->work = busy * 190000; /* a block takes 10000 */
+    start(sim);
+    run(sim, 4000);
+    games[busy] = counters[LEARN_GAMES];
+    ck_assert_uint_le(counters[LEARN_USED], 15000);
+    run(sim, 40000);
+    later = counters[LEARN_GAMES];
+    run(sim, 4000);
+    later = counters[LEARN_GAMES] - later;
+    ck_assert_uint_le(counters[LEARN_USED], 10000);
+  }
+  ck_assert_uint_ge(games[1], 3 * games[0]);
+  ck_assert_uint_lt(2 * later, games[1]);
+}
+END_TEST
+
+/* A challenger's memory is cold: that is charged, but not held against it. Lives of blocks beside others tell nothing. */
+START_TEST(cold_memory_is_paid_for)
+{
+  const struct {
+    uint64_t chill_ns, life_ns;
+    double cost;
+  } kinds[] = {{0, 1000, 1}, {100000, 1000, 1}, {100000, 1000000, 1}, {100000, 1000, 0.4}};
+  uint64_t tries[4];
+  for (uint32_t kind = 0; kind < 4; kind++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    sim->arms = 2;
+    sim->cost[1] = kinds[kind].cost;
+    sim->chill_ns = kinds[kind].chill_ns;
+    sim->life_ns = kinds[kind].life_ns;
+    start(sim);
+    run(sim, 20000);
+    tries[kind] = sim->tries;
+    ck_assert_uint_eq(sim->champion[ROW], kind == 3 ? 1 : 0);
+  }
+  ck_assert_uint_gt(tries[0], 10 * tries[1]);
+  ck_assert_uint_gt(tries[1], 10);
+  ck_assert_uint_gt(tries[2], 5 * tries[1]);
+}
+END_TEST
+
+START_TEST(a_pass_is_no_longer_than_a_life)
+{
+  hak_trial trial = {.cpu_ns = 500, .fault_ns = 300, .used_bytes = 64 << 20, .life_ns = 2000};
+  ck_assert_double_eq(learn_cost_time(&trial), 2800);
+  trial.life_ns = UINT64_C(1) << 40;
+  ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
+  trial.life_ns = 0; /* unknown */
+  ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
+}
+END_TEST
+
 /* An arm is cheap for the few blocks of a challenger, but not for all. */
 START_TEST(promises_are_kept)
 {
@@ -709,6 +770,9 @@ int main(int argc, char **argv)
                                 phases_are_noticed,
                                 release_is_part_of_the_cost,
                                 release_of_other_times,
+                                programs_that_do_much_else,
+                                cold_memory_is_paid_for,
+                                a_pass_is_no_longer_than_a_life,
                                 promises_are_kept,
                                 first_blocks_decide_nothing,
                                 the_dearest_wait,

@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HAK_ABI_MAJOR 0
-#define HAK_ABI_MINOR 1
+#define HAK_ABI_MINOR 2
 
 #define HAK_PLUGIN_EXPORT __attribute__((visibility("default")))
 
@@ -529,6 +529,7 @@ typedef struct hak_trial {
   uint64_t fault_ns; /* first touches between malloc and free: faults counted, times what such a fault costs on this machine */
   uint64_t used_bytes; /* resident when it was freed */
   uint64_t held_bytes; /* still resident after the free */
+  uint64_t life_ns;    /* from the end of malloc to the beginning of free; since 0.2 */
 } hak_trial;
 
 /* All large blocks of one arm in one row, measured or not, since the last decision. */
@@ -556,6 +557,7 @@ typedef struct hak_sample {
   uint64_t faults;         /* minor page faults of the process since its start; 0 in the first sample */
   const hak_trial *trials; /* in the order of their frees; use hak_sample_trial */
   const hak_cell *cells;   /* those that are not empty; use hak_sample_cell */
+  uint64_t cpu_ns;         /* processor time of the process since its start; 0 in the first sample; since 0.2 */
 } hak_sample;
 
 static inline const hak_trial *hak_sample_trial(const hak_sample *sample, uint32_t i)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum {
+  RECENT = 8,        /* samples that the time of a block is taken from, or so */
   SAVE_SECONDS = 10, /* from one write of the state file to the next, at least */
   TRIALS_FEW = 8,    /* trials from one decision to the next while a challenger is new ... */
   TRIALS_MANY = 16,  /* ... and later */
@@ -52,7 +53,7 @@ static void take_trial(struct learn *learn, const hak_trial *trial)
   hak_count(learn->host, LEARN_TRIALS, 1);
   contest->arm[trial->arm].trials++;
   if (learn_cost(learn, row, trial, trial->arm == contest->champion, &cost)) {
-    learn_contest_trial(contest, trial->arm, cost);
+    learn_contest_trial(learn, contest, trial->arm, cost, (struct learn_times){(double)trial->life_ns, learn_cost_time(trial)});
   }
 }
 
@@ -66,8 +67,23 @@ static void take_cell(struct learn *learn, const hak_cell *cell)
   learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
 }
 
+/* What the program takes for each large block, processor time. An older core does not tell. */
+static void take_time(struct learn *learn, const hak_sample *sample)
+{
+  uint64_t cpu = sample->struct_size >= sizeof *sample ? sample->cpu_ns : 0;
+  if (cpu > learn->sample_cpu && sample->blocks > learn->sample_blocks) {
+    if (learn->sample_cpu != 0) {
+      learn->recent_cpu += (double)(cpu - learn->sample_cpu) - learn->recent_cpu / RECENT;
+      learn->recent_blocks += (double)(sample->blocks - learn->sample_blocks) - learn->recent_blocks / RECENT;
+    }
+    learn->sample_cpu = cpu;
+    learn->sample_blocks = sample->blocks;
+  }
+}
+
 static void take_sample(struct learn *learn, const hak_sample *sample)
 {
+  take_time(learn, sample);
   for (uint32_t i = 0; i < sample->cell_count; i++) {
     take_cell(learn, hak_sample_cell(sample, i));
   }
@@ -75,7 +91,9 @@ static void take_sample(struct learn *learn, const hak_sample *sample)
     learn_contest_blocks(learn, &learn->contest[i]);
   }
   for (uint32_t i = 0; i < sample->trial_count; i++) {
-    take_trial(learn, hak_sample_trial(sample, i));
+    hak_trial trial = {.life_ns = 0}; /* an older core does not tell */
+    memcpy(&trial, hak_sample_trial(sample, i), sample->trial_stride < sizeof trial ? sample->trial_stride : sizeof trial);
+    take_trial(learn, &trial);
   }
 }
 
@@ -147,7 +165,7 @@ static void report(struct learn *learn, hak_choice *choice)
     report_arm(learn, i, &choice->standing[i]);
   }
   hak_gauge(learn->host, LEARN_LOSS, rounded(learn->loss * 1000, 1e18));
-  hak_gauge(learn->host, LEARN_USED, learn->blocks > 0 ? rounded(learn->loss * 1e6 / (double)learn->blocks, 1e18) : 0);
+  hak_gauge(learn->host, LEARN_USED, learn->whole > 0 ? rounded(learn->loss * 1e6 / learn->whole, 1e18) : 0);
 }
 
 static void publish(struct learn *learn, hak_choice *choice, bool learning)

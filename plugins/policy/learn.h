@@ -74,7 +74,7 @@ extern const char *const learn_scopes[] __attribute__((visibility("hidden")));
                     .fallback = "0.01",                                                                                        \
                     .min = "0",                                                                                                \
                     .max = "0.5",                                                                                              \
-                    .help = "what challengers may cost more than the champion, as a part of the whole cost"},                  \
+                    .help = "what challengers may cost more than the champion, as a part of the program's time"},              \
   [LEARN_CPU] = {.key = "weight_cpu",                                                                                          \
                  .type = HAK_FLOAT,                                                                                            \
                  .fallback = "0.4",                                                                                            \
@@ -148,7 +148,7 @@ enum learn_counter {
   [LEARN_DROPPED] = {"dropped", HAK_COUNTER, HAK_SUM_NONE, "", "measured blocks that made no sense"},                          \
   [LEARN_LOSS] = {"loss", HAK_GAUGE, HAK_SUM_NONE, "",                                                                         \
                   "what challengers cost beyond the champion, in thousandths of its blocks"},                                  \
-  [LEARN_USED] = {"budget_used", HAK_GAUGE, HAK_SUM_NONE, "", "the same, in millionths of the cost of all large blocks"}
+  [LEARN_USED] = {"budget_used", HAK_GAUGE, HAK_SUM_NONE, "", "the same, in millionths of the program's whole cost"}
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
 
@@ -165,7 +165,8 @@ struct learn_arm {
   uint32_t turn;              /* trials in this turn */
   double live;                /* blocks out that it got as a challenger */
   double unpaid;              /* such blocks that were freed and not yet charged */
-  double due;                 /* in this sample: sum of the extra costs of its trials */
+  double due;                 /* in this sample: sum of the extra costs of its trials, cold memory included */
+  double chill;               /* what cold memory has cost for each of its blocks beyond the champion's, old ones forgotten */
   uint32_t due_trials;        /* in this sample */
   uint64_t last;              /* blocks of the contest when its last turn ended */
   uint64_t trials;            /* measured blocks */
@@ -187,6 +188,8 @@ struct learn_contest {
   struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
   struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
   struct learn_moments before; /* what the former champion cost when it was that */
+  struct learn_moments life;   /* ns for which its blocks lived */
+  struct learn_moments time;   /* ns that they took in malloc, free, page faults and one pass through their pages */
   struct learn_moments level;  /* of their logarithms, since the champion or the phase began */
   double window;               /* sum of the last logarithms, at most WINDOW of them */
   uint32_t window_count;       /* how many */
@@ -197,6 +200,7 @@ struct learn_contest {
   double loan;                 /* of it, what is to be paid back */
   double left;                 /* of it for the next challenger */
   bool saving;                 /* it is needed for an arm that has waited long */
+  uint64_t calm;               /* `blocks` when all arms had had a turn since the champion or phase began; 0: they have not */
   uint64_t turn_blocks;        /* `blocks` when the turn began */
   uint32_t turns;              /* since the phase began */
   uint8_t champion;
@@ -264,7 +268,10 @@ struct learn {
   uint64_t decisions;
   uint64_t window_faults, window_time; /* where the measurement of the fault rate began; time 0: it has not */
   double loss;                         /* of all contests, in champion's blocks */
+  double whole;                        /* what the program took, in the same */
   uint64_t blocks;                     /* of all contests */
+  uint64_t sample_cpu, sample_blocks;  /* in the last sample: processor time, and large blocks of all sizes */
+  double recent_cpu, recent_blocks;    /* of the last samples, the old ones forgotten */
   const char *path;                    /* of the state file; NULL: none */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
@@ -303,10 +310,17 @@ uint32_t learn_first_row(enum learn_scope scope, uint32_t contest);
 /* As if nothing had been learned. */
 void learn_contest_reset(const struct learn *learn, struct learn_contest *contest);
 
-/* From a sample: what was allocated and freed, in a cell of the contest; then, once, that these were all; then the costs. */
+/* What is known of a measured block besides its cost, ns. */
+struct learn_times {
+  double life; /* from malloc to free */
+  double own;  /* in both, in page faults, and in one pass through its pages */
+};
+
+/* From a sample: what was allocated and freed, in a cell of the contest; then, once, that these were all; then the trials. */
 void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell);
 void learn_contest_blocks(struct learn *learn, struct learn_contest *contest);
-void learn_contest_trial(struct learn_contest *contest, uint32_t arm, double cost);
+void learn_contest_trial(const struct learn *learn, struct learn_contest *contest, uint32_t arm, double cost,
+                         struct learn_times times);
 
 /* Ends and begins what the sample gives reason to. */
 void learn_decide(struct learn *learn, struct learn_contest *contest);
@@ -341,6 +355,9 @@ void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell)
 
 /* What the arm released in the row so far counts little from now on. */
 void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm);
+
+/* The time that the block of a trial took by itself, ns; see learn_cost.c. */
+double learn_cost_time(const hak_trial *trial);
 
 /* The cost of a trial of an arm in that row. False while the row is being calibrated, to which the trial then contributes. */
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost);

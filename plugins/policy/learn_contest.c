@@ -9,7 +9,8 @@
  * be what matters most, so means are compared, and no medians or logarithms. But a single block counts as at most CLIP times
  * the champion's mean: one that was interrupted shall make the comparison deaf for a while, not for ever.
  *
- * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it. A challenger's
+ * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it, times what the program
+ * takes for each. A challenger's
  * block takes away what it cost more, once it is freed; until then it is held against the credit at what is known of its arm.
  * Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw the credit by what its blocks
  * turn out to cost, and nothing is tried again before that is earned back, so the budget holds whatever an arm costs. A part
@@ -28,6 +29,8 @@ enum {
   WARM = 16,             /* trials of the champion before anything is compared with it */
   CHAMPION_MEMORY = 256, /* trials that its mean remembers */
   ARM_MEMORY = 256,      /* the same for other arms */
+  TIME_MEMORY = 64,      /* and for the times of the champion's blocks; */
+  CHILL_MEMORY = 8,      /* and what cold memory costs an arm */
   KEEP = 8,              /* as so many trials counts, at most, what earlier matches and champions have shown */
   CLIP = 256,            /* champion's means; see above */
   PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
@@ -44,7 +47,8 @@ enum {
   PROBATION = 256,       /* and after which it no longer is */
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
-  PATIENCE = 16384       /* blocks after which a turn without a decision ends */
+  CALM = 1024,     /* quiet blocks after which exploring beyond the blocks' own cost is halved; a third after twice as many */
+  PATIENCE = 16384 /* blocks after which a turn without a decision ends */
 };
 
 #define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
@@ -62,6 +66,12 @@ enum {
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
 
+#define WHOLE_LEAST 0.25    /* what the program takes for each large block, in champion's blocks, at least, */
+#define WHOLE_MOST 32.0     /* and at most */
+#define LONGER 2.0          /* a champion's time counts as at most so many times the usual one */
+#define ALONE 1.5           /* a block lives alone if it lives for less than so many times what the program takes for each */
+#define LIFE_NOISE 2.0      /* standard deviations that it must live longer than the champion's do to count as cold */
+#define CHILL_MOST 16.0     /* champion's blocks that this costs at most */
 #define PROBATION_NOISE 3.5 /* standard errors that a new champion must be worse than the one before was */
 #define AIM 0.9             /* of the budget is used: what blocks have cost is an estimate */
 #define LOANS 3             /* so many at a time */
@@ -160,7 +170,7 @@ static double extra_cost(const struct learn_arm *arm)
 
 double learn_extra(const struct learn_arm *arm)
 {
-  return larger(extra_cost(arm), 0);
+  return larger(extra_cost(arm) + arm->chill, 0);
 }
 
 static void charge(struct learn *learn, struct learn_contest *contest, double blocks)
@@ -172,7 +182,7 @@ static void charge(struct learn *learn, struct learn_contest *contest, double bl
 /* Charges the blocks of which no trial will come. */
 static void charge_unmeasured(struct learn *learn, struct learn_contest *contest, struct learn_arm *arm)
 {
-  charge(learn, contest, arm->unpaid * extra_cost(arm));
+  charge(learn, contest, arm->unpaid * (extra_cost(arm) + arm->chill));
   arm->unpaid = 0;
 }
 
@@ -180,6 +190,8 @@ static void charge_unmeasured(struct learn *learn, struct learn_contest *contest
 static void measure_again(struct learn_contest *contest)
 {
   memset(&contest->level, 0, sizeof contest->level);
+  memset(&contest->life, 0, sizeof contest->life);
+  memset(&contest->time, 0, sizeof contest->time);
   contest->window = 0;
   contest->window_count = 0;
   contest->alarm = 0;
@@ -195,9 +207,11 @@ static void forget(struct learn *learn, struct learn_contest *contest)
     fade(&arm->all, PHASE_WEIGHT);
     arm->all.mean = smaller(arm->all.mean, PHASE_MOST);
     arm->match = (struct learn_moments){0, 0, 0};
+    arm->chill = 0;
     arm->tried = arm->lost = arm->barred = false;
   }
   contest->turns = 0;
+  contest->calm = 0;
   hak_count(learn->host, LEARN_PHASES, 1);
   if (learn->rules->forget != NULL) {
     learn->rules->forget(learn, contest);
@@ -260,6 +274,7 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   measure_again(contest);
   contest->champion = (uint8_t)arm;
   contest->challenger = LEARN_NOBODY;
+  contest->calm = 0;
   contest->reason = (uint8_t)reason;
   learn->unsaved = true;
   hak_count(learn->host, LEARN_CHANGES, 1);
@@ -267,6 +282,30 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
 }
 
 /* ---- the budget ------------------------------------------------------------------------------------------------------ */
+
+/* Processor time that the program takes for each large block, ns; 0: unknown. */
+static double time_of_block(const struct learn *learn)
+{
+  return learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
+}
+
+/*
+ * The same, in champion's blocks: of that the budget is a part. A program that does much else would not notice what its allocator
+ * costs, nor what it costs to find a better one.
+ */
+static double whole_cost(const struct learn *learn, const struct learn_contest *contest)
+{
+  double own = contest->time.mean, each = time_of_block(learn);
+  return contest->time.n < WARM || own <= 0 || each <= 0 ? 1 : smaller(larger(each / own, WHOLE_LEAST), WHOLE_MOST);
+}
+
+/* The same, for the budget: once all arms have had a turn and nothing changes, it comes down to what the blocks themselves cost. */
+static double explored_cost(const struct learn *learn, const struct learn_contest *contest)
+{
+  double whole = whole_cost(learn, contest);
+  double calm = contest->calm != 0 ? (double)(contest->blocks - contest->calm) / CALM : 0;
+  return whole <= 1 ? whole : 1 + (whole - 1) / (1 + calm);
+}
 
 /* What is left of the credit for an arm, beside what others have out and what is kept for a new phase. */
 static double credit_left(const struct learn *learn, const struct learn_contest *contest)
@@ -463,6 +502,18 @@ static void judge_champion(struct learn *learn, struct learn_contest *contest)
   }
 }
 
+/* Notes that all arms have had a turn. */
+static void calm_down(const struct learn *learn, struct learn_contest *contest)
+{
+  bool all = contest->calm == 0;
+  for (uint32_t i = 0; i < learn->arm_count && all; i++) {
+    all = !learn_candidate(learn, contest, i) || contest->arm[i].tried;
+  }
+  if (all) {
+    contest->calm = contest->blocks;
+  }
+}
+
 /* Charges what the sample's trials have shown. */
 static void settle(struct learn *learn, struct learn_contest *contest)
 {
@@ -496,6 +547,7 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
     save_up(learn, contest);
     begin_turn(learn, contest);
   }
+  calm_down(learn, contest);
 }
 
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
@@ -541,8 +593,16 @@ static void phase_trial(struct learn_contest *contest, double logarithm)
   }
 }
 
-static void champion_trial(struct learn_contest *contest, double cost)
+/* Adds a time; what was interrupted counts as a little longer than usual. */
+static void add_time(struct learn_moments *moments, double ns)
 {
+  add(moments, moments->n < WARM ? ns : smaller(ns, LONGER * moments->mean), TIME_MEMORY);
+}
+
+static void champion_trial(struct learn_contest *contest, double cost, struct learn_times times)
+{
+  add_time(&contest->life, times.life);
+  add_time(&contest->time, times.own);
   bool known = contest->cost.n >= WARM;
   double bounded = known ? smaller(cost, CLIP * contest->cost.mean) : cost;
   add(&contest->cost, bounded, CHAMPION_MEMORY);
@@ -554,13 +614,14 @@ static void champion_trial(struct learn_contest *contest, double cost)
  * The first block that an arm gets for a match is paid for but not compared: it bears what comes but once, a heap that grows, a
  * cache that is empty. Of an arm of which nothing else is known it says how dear the next one may be.
  */
-static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost)
+static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost, double chill)
 {
   if (contest->cost.n < WARM) {
     return;
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
-  arm->due += multiple - 1;
+  arm->chill += (chill - arm->chill) / CHILL_MEMORY;
+  arm->due += multiple - 1 + chill;
   arm->due_trials++;
   if (arm->cold) {
     arm->cold = false;
@@ -579,12 +640,26 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
   arm->turn++;
 }
 
-void learn_contest_trial(struct learn_contest *contest, uint32_t arm, double cost)
+/*
+ * What a block's life took longer than those of the champion's do, in champion's blocks, as far as it is beyond doubt: a program writes
+ * slower to memory that no processor's cache holds. A champion has warm memory, so this is no part of the comparison, but the program
+ * pays for it. Where blocks live beside others, their lives do not tell.
+ */
+static double chill_of(const struct learn *learn, const struct learn_contest *contest, double life)
+{
+  const struct learn_moments *usual = &contest->life;
+  double longer = life - usual->mean - LIFE_NOISE * sqrt(learn_variance(usual));
+  bool alone = usual->n >= WARM && usual->mean < ALONE * time_of_block(learn);
+  return alone && longer > 0 && contest->time.mean > 0 ? smaller(longer / contest->time.mean, CHILL_MOST) : 0;
+}
+
+void learn_contest_trial(const struct learn *learn, struct learn_contest *contest, uint32_t arm, double cost,
+                         struct learn_times times)
 {
   if (arm == contest->champion) {
-    champion_trial(contest, cost);
+    champion_trial(contest, cost, times);
   } else {
-    other_trial(contest, &contest->arm[arm], cost);
+    other_trial(contest, &contest->arm[arm], cost, chill_of(learn, contest, times.life));
   }
 }
 
@@ -604,11 +679,13 @@ void learn_contest_blocks(struct learn *learn, struct learn_contest *contest)
 {
   double blocks = (double)contest->fresh_blocks;
   if (contest->fresh_blocks > 0) {
-    double income = AIM * learn->budget * blocks, paid = smaller(income * PAY_BACK, contest->loan);
+    double income = AIM * learn->budget * blocks * explored_cost(learn, contest);
+    double paid = smaller(income * PAY_BACK, contest->loan);
     contest->blocks += contest->fresh_blocks;
     contest->loan -= paid;
     contest->credit = smaller(contest->credit + income - paid, CREDIT_MOST * learn->budget);
     learn->blocks += contest->fresh_blocks;
+    learn->whole += blocks * whole_cost(learn, contest);
     contest->fresh_blocks = 0;
   }
 }

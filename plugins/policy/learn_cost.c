@@ -11,11 +11,11 @@
  * times, each with its weight; T is the sum of these weights and M that of memory, all three together 1. So a nanosecond counts
  * the same, but for its weight, wherever it is spent: a backend that touches pages in malloc moves time from one term to the other.
  *
- * The pass, PASS bytes in a nanosecond, is what a program spends at least on what it uses. Without it, an allocator that costs
- * next to nothing would have another one look hundreds of times dearer that no program could tell from it. For the same reason
- * the times together count as at least FLOOR_NS, below which the clock's own noise would decide, and the scale of memory is the
- * reference, but at least a quarter of the bytes requested: what a block holds that is hardly touched does not matter, unless an
- * arm makes it much more.
+ * The pass, PASS bytes in a nanosecond but no longer than the block lived, is what a program spends at least on what it uses.
+ * Without it, an allocator that costs next to nothing would have another one look hundreds of times dearer that no program could
+ * tell from it. For the same reason the times together count as at least FLOOR_NS, below which the clock's own noise would decide,
+ * and the scale of memory is the reference, but at least a quarter of the bytes requested: what a block holds that is hardly touched
+ * does not matter, unless an arm makes it much more.
  *
  * References are calibrated once, by the first trials of the baseline in that bin, or of another champion when these come
  * first, and then stay until the program changes what it does: a unit that moved would look like a better arm. The dearest of
@@ -122,11 +122,23 @@ static void calibrate(struct learn *learn, uint32_t row, bool baseline, const do
   }
 }
 
+/* In page faults and the pass. Pages that are resident since an earlier block may not be used at all. */
+static double in_pages(const hak_trial *trial)
+{
+  double pass = (double)trial->used_bytes / PASS, life = (double)trial->life_ns;
+  return (double)trial->fault_ns + (pass < life || trial->life_ns == 0 ? pass : life);
+}
+
+double learn_cost_time(const hak_trial *trial)
+{
+  return (double)trial->cpu_ns + in_pages(trial);
+}
+
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost)
 {
   const struct learn_release *release = &learn->release[place(learn, row) * learn->arm_count + trial->arm];
   double each = release->frees > 0 ? release->ns / release->frees : 0;
-  const double term[LEARN_TERMS] = {(double)trial->cpu_ns + each, (double)trial->fault_ns + (double)trial->used_bytes / PASS,
+  const double term[LEARN_TERMS] = {(double)trial->cpu_ns + each, in_pages(trial),
                                     ((double)trial->used_bytes + (double)trial->held_bytes) / (double)trial->bytes};
   const struct learn_row *price = &learn->row[place(learn, row)];
   if (!price->priced) {

@@ -245,6 +245,9 @@ static const struct row rows[] = {
     MEMBER(hak_trial, fault_ns, 24, 8),
     MEMBER(hak_trial, used_bytes, 32, 8),
     MEMBER(hak_trial, held_bytes, 40, 8),
+#if HAK_ABI_MINOR >= 2
+    MEMBER(hak_trial, life_ns, 48, 8),
+#endif
     GROWS(hak_cell, 48, 8),
     MEMBER(hak_cell, row, 0, 2),
     MEMBER(hak_cell, arm, 2, 1),
@@ -268,6 +271,9 @@ static const struct row rows[] = {
     MEMBER(hak_sample, faults, 48, 8),
     MEMBER(hak_sample, trials, 56, 8),
     MEMBER(hak_sample, cells, 64, 8),
+#if HAK_ABI_MINOR >= 2
+    MEMBER(hak_sample, cpu_ns, 72, 8),
+#endif
     FIXED(hak_standing, 56, 8),
     MEMBER(hak_standing, games, 0, 8),
     MEMBER(hak_standing, wins, 8, 8),
