@@ -221,6 +221,23 @@ START_TEST(programs_that_do_much_else)
 }
 END_TEST
 
+/* The child of a fork has had no processor time. */
+START_TEST(processor_time_begins_anew)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  for (uint32_t i = 1; i < sim->arms; i++) {
+    sim->cost[i] = 3;
+  }
+  start(sim);
+  run(sim, 20000);
+  uint64_t used = counters[LEARN_USED];
+  sim->cpu_ns = 0;
+  sim->work = 190000;
+  run(sim, 2000); /* which are a part of twice as much as all before */
+  ck_assert_uint_lt(counters[LEARN_USED], used * 7 / 10);
+}
+END_TEST
+
 /* A challenger's memory is cold: that is charged, but not held against it. Lives of blocks beside others tell nothing. */
 START_TEST(cold_memory_is_paid_for)
 {
@@ -771,6 +788,7 @@ int main(int argc, char **argv)
                                 release_is_part_of_the_cost,
                                 release_of_other_times,
                                 programs_that_do_much_else,
+                                processor_time_begins_anew,
                                 cold_memory_is_paid_for,
                                 a_pass_is_no_longer_than_a_life,
                                 promises_are_kept,

@@ -67,15 +67,17 @@ static void take_cell(struct learn *learn, const hak_cell *cell)
   learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
 }
 
-/* What the program takes for each large block, processor time. An older core does not tell. */
+/* What the program takes for each large block, processor time. An older core does not tell; in the child of a fork it begins anew. */
 static void take_time(struct learn *learn, const hak_sample *sample)
 {
   uint64_t cpu = sample->struct_size >= sizeof *sample ? sample->cpu_ns : 0;
-  if (cpu > learn->sample_cpu && sample->blocks > learn->sample_blocks) {
-    if (learn->sample_cpu != 0) {
-      learn->recent_cpu += (double)(cpu - learn->sample_cpu) - learn->recent_cpu / RECENT;
-      learn->recent_blocks += (double)(sample->blocks - learn->sample_blocks) - learn->recent_blocks / RECENT;
-    }
+  bool known = learn->sample_cpu != 0 && cpu >= learn->sample_cpu;
+  bool more = cpu > learn->sample_cpu && sample->blocks > learn->sample_blocks;
+  if (known && more) {
+    learn->recent_cpu += (double)(cpu - learn->sample_cpu) - learn->recent_cpu / RECENT;
+    learn->recent_blocks += (double)(sample->blocks - learn->sample_blocks) - learn->recent_blocks / RECENT;
+  }
+  if (!known || more) {
     learn->sample_cpu = cpu;
     learn->sample_blocks = sample->blocks;
   }
