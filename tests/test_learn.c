@@ -263,14 +263,32 @@ START_TEST(cold_memory_is_paid_for)
 }
 END_TEST
 
-START_TEST(a_pass_is_no_longer_than_a_life)
+START_TEST(a_pass_takes_four_lives_at_most)
 {
   hak_trial trial = {.cpu_ns = 500, .fault_ns = 300, .used_bytes = 64 << 20, .life_ns = 2000};
-  ck_assert_double_eq(learn_cost_time(&trial), 2800);
+  ck_assert_double_eq(learn_cost_time(&trial), 8800);
   trial.life_ns = UINT64_C(1) << 40;
   ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
   trial.life_ns = 0; /* unknown */
   ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
+}
+END_TEST
+
+/* An arm that costs twice as much is no loss that matters where the program takes a hundred times as long for each block. */
+START_TEST(what_a_program_cannot_notice)
+{
+  for (uint64_t busy = 0; busy < 2; busy++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    sim->arms = 2;
+    sim->cost[0] = 2;
+    sim->sigma = 0.01;
+    sim->work = busy * 2000000; /* a block takes 10000 and 20000 */
+    start(sim);
+    run(sim, 20000);
+    ck_assert_uint_eq(sim->champion[ROW], 1);
+    uint32_t good = sim->standing[1].score, bad = sim->standing[0].score;
+    ck_assert(busy ? good > bad * 9 / 10 : good < bad * 6 / 10);
+  }
 }
 END_TEST
 
@@ -790,7 +808,8 @@ int main(int argc, char **argv)
                                 programs_that_do_much_else,
                                 processor_time_begins_anew,
                                 cold_memory_is_paid_for,
-                                a_pass_is_no_longer_than_a_life,
+                                a_pass_takes_four_lives_at_most,
+                                what_a_program_cannot_notice,
                                 promises_are_kept,
                                 first_blocks_decide_nothing,
                                 the_dearest_wait,

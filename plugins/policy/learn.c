@@ -83,6 +83,11 @@ static void take_time(struct learn *learn, const hak_sample *sample)
   }
 }
 
+double learn_time_of_block(const struct learn *learn)
+{
+  return learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
+}
+
 static void take_sample(struct learn *learn, const hak_sample *sample)
 {
   take_time(learn, sample);

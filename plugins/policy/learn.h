@@ -287,6 +287,9 @@ struct learn {
 /* [load] A learner with these rules. NULL after logging one line. */
 struct learn *learn_start(const hak_host *host, const hak_value *values, const struct learn_rules *rules);
 
+/* Processor time that the program takes for each large block, ns; 0: unknown. */
+double learn_time_of_block(const struct learn *learn);
+
 /* As if nothing had been learned. */
 void learn_reset(struct learn *learn);
 

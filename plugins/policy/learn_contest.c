@@ -283,19 +283,13 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
 
 /* ---- the budget ------------------------------------------------------------------------------------------------------ */
 
-/* Processor time that the program takes for each large block, ns; 0: unknown. */
-static double time_of_block(const struct learn *learn)
-{
-  return learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
-}
-
 /*
- * The same, in champion's blocks: of that the budget is a part. A program that does much else would not notice what its allocator
+ * What the program takes for each large block, in champion's blocks: of that the budget is a part. A program that does much else would not notice what its allocator
  * costs, nor what it costs to find a better one.
  */
 static double whole_cost(const struct learn *learn, const struct learn_contest *contest)
 {
-  double own = contest->time.mean, each = time_of_block(learn);
+  double own = contest->time.mean, each = learn_time_of_block(learn);
   return contest->time.n < WARM || own <= 0 || each <= 0 ? 1 : smaller(larger(each / own, WHOLE_LEAST), WHOLE_MOST);
 }
 
@@ -649,7 +643,7 @@ static double chill_of(const struct learn *learn, const struct learn_contest *co
 {
   const struct learn_moments *usual = &contest->life;
   double longer = life - usual->mean - LIFE_NOISE * sqrt(learn_variance(usual));
-  bool alone = usual->n >= WARM && usual->mean < ALONE * time_of_block(learn);
+  bool alone = usual->n >= WARM && usual->mean < ALONE * learn_time_of_block(learn);
   return alone && longer > 0 && contest->time.mean > 0 ? smaller(longer / contest->time.mean, CHILL_MOST) : 0;
 }
 

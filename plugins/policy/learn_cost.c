@@ -11,11 +11,12 @@
  * times, each with its weight; T is the sum of these weights and M that of memory, all three together 1. So a nanosecond counts
  * the same, but for its weight, wherever it is spent: a backend that touches pages in malloc moves time from one term to the other.
  *
- * The pass, PASS bytes in a nanosecond but no longer than the block lived, is what a program spends at least on what it uses.
- * Without it, an allocator that costs next to nothing would have another one look hundreds of times dearer that no program could
- * tell from it. For the same reason the times together count as at least FLOOR_NS, below which the clock's own noise would decide,
- * and the scale of memory is the reference, but at least a quarter of the bytes requested: what a block holds that is hardly touched
- * does not matter, unless an arm makes it much more.
+ * The pass, PASS bytes in a nanosecond, is what a program spends at least on what it uses. Without it, an allocator that costs next
+ * to nothing would have another one look hundreds of times dearer that no program could tell from it. Pages that are resident since
+ * an earlier block may not be used at all: the pass takes PASS_LIVES lives of the block at most. For the same reason the times
+ * together count as at least FLOOR_NS, below which the clock's own noise would decide, and NOTICED of the program's time, and the
+ * scale of memory is the reference, but at least a quarter of the bytes requested: what a block holds that is hardly touched does
+ * not matter, unless an arm makes it much more.
  *
  * References are calibrated once, by the first trials of the baseline in that bin, or of another champion when these come
  * first, and then stay until the program changes what it does: a unit that moved would look like a better arm. The dearest of
@@ -37,6 +38,8 @@ enum {
 };
 
 #define PASS 64.0         /* see above */
+#define PASS_LIVES 4.0    /* see above */
+#define NOTICED 0.1       /* see above */
 #define MEMORY_LEAST 0.25 /* see above */
 #define COST_MIN 0.001    /* a cost is positive: logarithms of it are taken, and other costs divided by it */
 
@@ -91,7 +94,8 @@ void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TE
   const double *weight = learn->weight;
   double times = weight[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS];
   double time = weight[LEARN_TERM_CPU] * ref[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS] * ref[LEARN_TERM_FAULTS];
-  double unit = times > 0 ? times / at_least(time, FLOOR_NS * times / 2) : 0;
+  double least = at_least(FLOOR_NS, NOTICED * learn_time_of_block(learn)) * times / 2;
+  double unit = times > 0 ? times / at_least(time, least) : 0;
   memcpy(price->ref, ref, sizeof price->ref);
   price->price[LEARN_TERM_CPU] = weight[LEARN_TERM_CPU] * unit;
   price->price[LEARN_TERM_FAULTS] = weight[LEARN_TERM_FAULTS] * unit;
@@ -113,20 +117,21 @@ static void calibrate(struct learn *learn, uint32_t row, bool baseline, const do
   for (uint32_t i = 0; i < LEARN_TERMS; i++) {
     price->sum[who][i] += term[i];
   }
-  if (++price->count[who] == CALIBRATE) {
+  bool timed = learn->sample_cpu == 0 || learn_time_of_block(learn) > 0;
+  if (++price->count[who] >= CALIBRATE && timed) {
     double ref[LEARN_TERMS];
     for (uint32_t i = 0; i < LEARN_TERMS; i++) {
-      ref[i] = at_least(price->sum[who][i] - dearest[i], 0) / (CALIBRATE - 1);
+      ref[i] = at_least(price->sum[who][i] - dearest[i], 0) / (price->count[who] - 1);
     }
     learn_cost_set(learn, row, ref);
   }
 }
 
-/* In page faults and the pass. Pages that are resident since an earlier block may not be used at all. */
+/* In page faults and the pass. */
 static double in_pages(const hak_trial *trial)
 {
-  double pass = (double)trial->used_bytes / PASS, life = (double)trial->life_ns;
-  return (double)trial->fault_ns + (pass < life || trial->life_ns == 0 ? pass : life);
+  double pass = (double)trial->used_bytes / PASS, most = PASS_LIVES * (double)trial->life_ns;
+  return (double)trial->fault_ns + (pass < most || trial->life_ns == 0 ? pass : most);
 }
 
 double learn_cost_time(const hak_trial *trial)
