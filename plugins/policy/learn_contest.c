@@ -9,12 +9,11 @@
  * be what matters most, so means are compared, and no medians or logarithms. But a single block counts as at most CLIP times
  * the champion's mean: one that was interrupted shall make the comparison deaf for a while, not for ever.
  *
- * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it, times what the program
- * takes for each. A challenger's
- * block takes away what it cost more, once it is freed; until then it is held against the credit at what is known of its arm.
- * Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw the credit by what its blocks
- * turn out to cost, and nothing is tried again before that is earned back, so the budget holds whatever an arm costs. A part
- * of the credit is kept for a new phase.
+ * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it, times what the
+ * program takes for each. A challenger's block takes away what it cost more, once it is freed; until then it is held against the
+ * credit at what is known of its arm. Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw
+ * the credit by what its blocks turn out to cost, and nothing is tried again before that is earned back, so the budget holds
+ * whatever an arm costs. A part of the credit is kept for a new phase.
  *
  * A phase ends when the champion's costs move, in two windows one after the other, or when an arm wins that had lost. Then
  * what is known of the other arms only says where to look first.
@@ -47,8 +46,8 @@ enum {
   PROBATION = 256,       /* and after which it no longer is */
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
-  CALM = 1024,     /* quiet blocks after which exploring beyond the blocks' own cost is halved; a third after twice as many */
-  PATIENCE = 16384 /* blocks after which a turn without a decision ends */
+  CALM = 1024,           /* quiet blocks after which the budget beyond the blocks' own cost is halved; see explored_cost */
+  PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
 #define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
