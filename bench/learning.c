@@ -202,15 +202,16 @@ static void do_other_work(uint64_t us)
   }
 }
 
-/* Returns the time of the last third. */
+/* Returns the wall time of the last third. */
 static uint64_t run_phase(const struct phase *phase, struct sums parts[PARTS][BINS], uint64_t count)
 {
   size_t size = phase->most;
   uint64_t began = now();
   for (uint64_t i = 0; i < count; i++) {
-    bool late = i >= count - count / 3;
-    struct sums *bins = parts[late];
-    began = late ? began : now();
+    struct sums *bins = parts[i >= count - count / 3];
+    if (i == count - count / 3) {
+      began = now();
+    }
     if (ring.count == phase->live) {
       while (ring.count > phase->low) {
         give_back(bins);

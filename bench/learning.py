@@ -199,7 +199,8 @@ def cost(term, reference):
         return sum(WEIGHTS[key] * terms[key] for key in TIMES)
     times = sum(WEIGHTS[key] for key in TIMES)
     memory = WEIGHTS["memory"] * (term["memory"] - reference["memory"]) / max(reference["memory"], MEMORY_LEAST)
-    return 1 + times * (time(term) - time(reference)) / max(time(reference), max(FLOOR_NS, NOTICED * reference["each"]) * times / 2) + memory
+    unit = max(time(reference), max(FLOOR_NS, NOTICED * reference["each"]) * times / 2)
+    return 1 + times * (time(term) - time(reference)) / unit + memory
 
 
 class Scenario:
@@ -484,13 +485,14 @@ def traces(bench, scenarios, record):
 
 METHOD = f"""\
 Each run is a fresh process. A score is what the policies reckon by, 40 % time in malloc and free, 30 % time in first touches, 30 %
-resident memory, each as the ratio to the baseline, where times count as at least a twentieth of the program's time for each block, but taken by the program itself, of every block, so that fixed strategies have
-one, too: theirs is that of the last third of a phase. Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do
-not count. The settled score is that of the last third of a phase, in the learner's own run: what a strategy has kept from an earlier
-phase makes it dearer or cheaper as a fixed one than where it comes later, so the champion's score as a fixed strategy is shown beside
-it. A champion is settled when either of the two is within {NEAR:.2f} of the best. Strategies that do the same with a size share their runs. Regret is the score of the whole
-run over that of the best single strategy in hindsight, less 1; below 0 when a change of strategy paid. Spans are medians with 5th
-and 95th percentile.
+resident memory, each as the ratio to the baseline, where times count as at least a twentieth of the program's time for each block. It
+is taken by the program itself, of every block, so that fixed strategies have one, too: theirs is that of the last third of a phase.
+Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do not count.
+The table of settled scores has that of the last third of a phase in the learner's own run, measuring and challengers included, and
+beside it the champion's as a fixed strategy: what a strategy has kept from an earlier phase makes it dearer or cheaper as a fixed one
+than where it comes later. A champion is settled when either of the two is within {NEAR:.2f} of the best, and what must hold is said of
+the lower one of each run. Strategies that do the same with a size share their runs. Regret is the score of the whole run over that of
+the best single strategy in hindsight, less 1; below 0 when a change of strategy paid. Spans are medians with 5th and 95th percentile.
 """
 
 

@@ -557,8 +557,7 @@ int main(int argc, char **argv)
   }
 
   printf("\nCounters of the plugin: ranges %lu, batches %lu, spans %lu, purge_calls %lu, purged %lu MiB, unreleased %lu, "
-         "fallbacks %lu, "
-         "pending %lu.\n",
+         "fallbacks %lu, pending %lu.\n",
          counter("ranges"), counter("batches"), counter("spans"), counter("purge_calls"), counter("purged") >> 20,
          counter("unreleased"), counter("fallbacks"), counter("pending"));
   if (counter("ranges") != ranges_put || counter("purged") + counter("unreleased") != ranges_put * HAK_GRANULE ||

@@ -283,8 +283,8 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
 /* ---- the budget ------------------------------------------------------------------------------------------------------ */
 
 /*
- * What the program takes for each large block, in champion's blocks: of that the budget is a part. A program that does much else would not notice what its allocator
- * costs, nor what it costs to find a better one.
+ * What the program takes for each large block, in champion's blocks: of that the budget is a part. A program that does much else
+ * would not notice what its allocator costs, nor what it costs to find a better one.
  */
 static double whole_cost(const struct learn *learn, const struct learn_contest *contest)
 {
