@@ -130,7 +130,7 @@ route = malloc, hugepage from 1M
 thresholds = 512K, 3M
 EOC
 state() {
-  { printf 'hakmem-learn 2\npolicy elo\nscope %s\narms 5 baseline 0\n' "${2:-bin}"
+  { printf 'hakmem-learn 3\npolicy elo\nscope %s\narms 5 baseline 0\n' "${2:-bin}"
     printf 'arm 1 %s\n' default uncached late huge-512K huge-3M
     cat
     echo end; } >"$WORK/$1"
@@ -178,9 +178,9 @@ like "more changes than a route has room for: backends" "$(in_force strategy.lea
 
 contest 80 0 20 | { cat; echo "stand 0 cost 0 spread 0 weight 0 trials 20 games 0 wins 0 losses 0 draws 0 rating 1500000 out 0"; } | state idle
 refuses "no games" 1 "hakmem: $WORK/idle: nothing was learned: 20 measured blocks, no games" -c "$WORK/many.ini" "$WORK/idle"
-sed "1s/2/3/" "$WORK/by-size" >"$WORK/version"
-refuses "another version" 1 "hakmem: $WORK/version:1: found \"hakmem-learn 3\", expected hakmem-learn 2, .*" "$WORK/version"
-refuses "another text" 1 "hakmem: $WORK/many.ini:1: found \"\[strategy.uncached\]\", expected hakmem-learn 2, .*" "$WORK/many.ini"
+sed "1s/3/4/" "$WORK/by-size" >"$WORK/version"
+refuses "another version" 1 "hakmem: $WORK/version:1: found \"hakmem-learn 4\", expected hakmem-learn 3, .*" "$WORK/version"
+refuses "another text" 1 "hakmem: $WORK/many.ini:1: found \"\[strategy.uncached\]\", expected hakmem-learn 3, .*" "$WORK/many.ini"
 refuses "other strategies" 1 "hakmem: $WORK/by-size: found the strategy uncached, expected those of the configuration; .*" "$WORK/by-size"
 size=$(stat -c %s "$WORK/by-size") bad=0
 for ((cut = 0; cut < size; cut += 7)); do

@@ -274,6 +274,7 @@ void one_block(struct sim *sim)
     block->trial.life_ns = sim->life_ns + (tried ? sim->chill_ns : 0);
   }
   sim->cells[row][arm].blocks++;
+  sim->cells[row][arm].bytes += block->trial.bytes;
   sim->blocks++;
   sim->now += 100000;
   sim->cpu_ns += block->trial.cpu_ns + block->trial.fault_ns + sim->work;

@@ -154,11 +154,14 @@ START_TEST(phases_are_noticed)
 {
   for (uint64_t seed = 1; seed <= SEEDS; seed++) {
     struct sim *sim = new_sim((uint32_t)_i, seed);
+    for (uint32_t i = 1; i < ARMS; i++) {
+      sim->cost[i] = 1.3;
+    }
     start(sim);
     run(sim, 20000);
     ck_assert_uint_eq(counters[LEARN_PHASES], 0);
     for (uint32_t i = 0; i < ARMS; i++) {
-      sim->cost[i] = 3;
+      sim->cost[i] *= 3;
     }
     run(sim, 5000);
     ck_assert_uint_eq(counters[LEARN_PHASES], 1);
@@ -263,14 +266,18 @@ START_TEST(cold_memory_is_paid_for)
 }
 END_TEST
 
-START_TEST(a_pass_takes_four_lives_at_most)
+/* A program that takes less time for a block than one pass through its resident pages takes has not used them. */
+START_TEST(pages_that_nothing_passes)
 {
-  hak_trial trial = {.cpu_ns = 500, .fault_ns = 300, .used_bytes = 64 << 20, .life_ns = 2000};
-  ck_assert_double_eq(learn_cost_time(&trial), 8800);
-  trial.life_ns = UINT64_C(1) << 40;
-  ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
-  trial.life_ns = 0; /* unknown */
-  ck_assert_double_eq(learn_cost_time(&trial), 800 + (1 << 20));
+  const hak_trial trial = {.bytes = 4 * 2097152, .cpu_ns = 500, .fault_ns = 300, .used_bytes = 4 << 20};
+  for (uint64_t busy = 0; busy < 2; busy++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    start(sim);
+    ck_assert_double_eq(learn_cost_time(sim->self, &trial), 800 + (1 << 16)); /* how long it takes is not known yet */
+    sim->work = busy * 10000;                                                 /* a block of 2 MiB takes 10000 more */
+    run(sim, 2000);
+    ck_assert_double_eq(learn_cost_time(sim->self, &trial), busy ? 800 + (1 << 16) : 800);
+  }
 }
 END_TEST
 
@@ -292,11 +299,36 @@ START_TEST(what_a_program_cannot_notice)
 }
 END_TEST
 
+/* All costs rise by a few percent after a change, so the champion costs more than the one before did: no reason to go back. */
+START_TEST(drift_is_no_broken_promise)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    sim->arms = 2;
+    sim->cost[1] = 0.95;
+    sim->sigma = 0.01;
+    start(sim);
+    while (sim->changes == 0) {
+      run(sim, 8);
+    }
+    sim->cost[0] = 1.08;
+    sim->cost[1] = 1.03;
+    run(sim, 3000);
+    ck_assert_uint_eq(sim->champion[ROW], 1);
+    ck_assert_uint_eq(sim->changes, 1);
+    ck_assert_uint_eq(counters[LEARN_PHASES], 0);
+  }
+}
+END_TEST
+
 /* An arm is cheap for the few blocks of a challenger, but not for all. */
 START_TEST(promises_are_kept)
 {
   for (uint64_t seed = 1; seed <= SEEDS; seed++) {
     struct sim *sim = new_sim((uint32_t)_i, seed);
+    for (uint32_t i = 1; i < ARMS; i++) {
+      sim->cost[i] = 1.3;
+    }
     sim->cost[3] = 0.5;
     sim->reigning[3] = 4;
     start(sim);
@@ -496,7 +528,7 @@ START_TEST(freeze)
   ck_assert_int_eq(sim->plugin->set(sim->self, LEARN_FREEZE, (hak_value){.flag = false}), HAK_OK);
   ask(sim);
   run(sim, 5000);
-  ck_assert_uint_eq(sim->changes, 1);
+  ck_assert_uint_ge(sim->changes, 1);
   ck_assert_int_ne(sim->plugin->set(sim->self, LEARN_SEED, (hak_value){.integer = 1}), HAK_OK);
 }
 END_TEST
@@ -590,12 +622,14 @@ END_TEST
 
 /* ---- costs ----------------------------------------------------------------------------------------------------------- */
 
-static struct learn *pricing(struct sim *sim, double cpu, double faults, double memory)
+static struct learn *pricing(struct sim *sim, uint64_t cpu, uint64_t faults, double memory)
 {
-  const double ref[LEARN_TERMS] = {cpu, faults, memory};
+  const hak_trial trial = {.bytes = 1048576, .cpu_ns = cpu, .fault_ns = faults, .held_bytes = (uint64_t)(memory * 1048576)};
+  double cost;
   sim->values[LEARN_MEMORY].number = 0.3;
   start(sim);
-  learn_cost_set(sim->self, 0, ref);
+  while (!learn_cost(sim->self, 0, &trial, true, &cost)) {
+  }
   return sim->self;
 }
 
@@ -744,7 +778,7 @@ START_TEST(other_states_are_refused)
   file[strlen("hakmem-learn ")] = '1';
   again(_i, LEARN_BIN);
   ck_assert_uint_eq(lines, 1);
-  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 2; learning begins anew");
+  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 3; learning begins anew");
 }
 END_TEST
 
@@ -808,8 +842,9 @@ int main(int argc, char **argv)
                                 programs_that_do_much_else,
                                 processor_time_begins_anew,
                                 cold_memory_is_paid_for,
-                                a_pass_takes_four_lives_at_most,
+                                pages_that_nothing_passes,
                                 what_a_program_cannot_notice,
+                                drift_is_no_broken_promise,
                                 promises_are_kept,
                                 first_blocks_decide_nothing,
                                 the_dearest_wait,

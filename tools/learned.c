@@ -154,8 +154,8 @@ static bool read_head(struct reader *reader, struct learned *learned, uint64_t *
   static const char *const scopes[] = {"global", "bin", "site"};
   static const uint64_t scope_rows[] = {HAK_ROWS - LEARNED_FIRST, HAK_SITES, 1};
   next_line(reader);
-  if (!words(reader, "hakmem-learn 2") || !done(reader)) {
-    return wrong(reader, "hakmem-learn 2, a state file of this version");
+  if (!words(reader, "hakmem-learn 3") || !done(reader)) {
+    return wrong(reader, "hakmem-learn 3, a state file of this version");
   }
   next_line(reader);
   if (!words(reader, "policy ") || *reader->at == '\0' || strlen(reader->at) >= sizeof learned->policy || !reader->whole) {
@@ -213,8 +213,8 @@ static bool read_row(struct reader *reader)
 {
   uint64_t row, term;
   return (number(reader, "row ", HAK_ROWS - 1, &row) && number(reader, " cpu ", UINT64_MAX, &term) &&
-          number(reader, " faults ", UINT64_MAX, &term) && number(reader, " memory ", UINT64_MAX, &term) && done(reader)) ||
-         wrong(reader, "row, cpu, faults, memory, with their numbers");
+          number(reader, " faults ", UINT64_MAX, &term) && number(reader, " memory ", UINT64_MAX, &term) && number(reader, " unit ", UINT64_MAX, &term) && done(reader)) ||
+         wrong(reader, "row, cpu, faults, memory, unit, with their numbers");
 }
 
 /* The line that begins a contest, and those that belong to it; the line behind is the current one afterwards. */

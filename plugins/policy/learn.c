@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum {
+  SIZED = 8192,      /* blocks after which the older half of their sizes counts half */
   RECENT = 8,        /* samples that the time of a block is taken from, or so */
   SAVE_SECONDS = 10, /* from one write of the state file to the next, at least */
   TRIALS_FEW = 8,    /* trials from one decision to the next while a challenger is new ... */
@@ -53,7 +54,19 @@ static void take_trial(struct learn *learn, const hak_trial *trial)
   hak_count(learn->host, LEARN_TRIALS, 1);
   contest->arm[trial->arm].trials++;
   if (learn_cost(learn, row, trial, trial->arm == contest->champion, &cost)) {
-    learn_contest_trial(learn, contest, trial->arm, cost, (struct learn_times){(double)trial->life_ns, learn_cost_time(trial)});
+    learn_contest_trial(learn, contest, trial->arm, cost,
+                        (struct learn_times){(double)trial->life_ns, learn_cost_time(learn, trial)});
+  }
+}
+
+/* How large the large blocks are. */
+static void take_size(struct learn *learn, const hak_cell *cell)
+{
+  learn->sized_blocks += (double)cell->blocks;
+  learn->sized_bytes += (double)cell->bytes;
+  if (learn->sized_blocks > SIZED) {
+    learn->sized_blocks /= 2;
+    learn->sized_bytes /= 2;
   }
 }
 
@@ -63,6 +76,7 @@ static void take_cell(struct learn *learn, const hak_cell *cell)
   if (row == LEARN_ROWS || cell->arm >= learn->arm_count) {
     return;
   }
+  take_size(learn, cell);
   learn_cost_release(learn, row, cell);
   learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
 }
@@ -83,9 +97,11 @@ static void take_time(struct learn *learn, const hak_sample *sample)
   }
 }
 
-double learn_time_of_block(const struct learn *learn)
+double learn_time_of_block(const struct learn *learn, double bytes)
 {
-  return learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
+  double each = learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
+  bool large = learn->sized_bytes > 0 && bytes * learn->sized_blocks > learn->sized_bytes;
+  return large ? each * bytes * learn->sized_blocks / learn->sized_bytes : each;
 }
 
 static void take_sample(struct learn *learn, const hak_sample *sample)

@@ -188,6 +188,7 @@ struct learn_contest {
   struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
   struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
   struct learn_moments before; /* what the former champion cost when it was that */
+  struct learn_moments since;  /* and what it costs as challenger now */
   struct learn_moments life;   /* ns for which its blocks lived */
   struct learn_moments time;   /* ns that they took in malloc, free, page faults and one pass through their pages */
   struct learn_moments level;  /* of their logarithms, since the champion or the phase began */
@@ -212,14 +213,25 @@ struct learn_contest {
 };
 
 /* What a block of the reference cost in one row, and what follows from it. learn_cost.c explains. */
-enum learn_term { LEARN_TERM_CPU, LEARN_TERM_FAULTS, LEARN_TERM_MEMORY, LEARN_TERMS };
+enum learn_term {
+  LEARN_TERM_CPU,
+  LEARN_TERM_FAULTS,
+  LEARN_TERM_MEMORY,
+  LEARN_TERMS,
+  LEARN_RESIDENT = LEARN_TERMS, /* bytes resident and requested: no terms, but of the unit */
+  LEARN_BYTES,
+  LEARN_MEASURED
+};
 
 struct learn_row {
-  bool priced;                                             /* ref and price are valid */
-  double ref[LEARN_TERMS];                                 /* ns, ns, bytes resident for each byte requested */
-  double price[LEARN_TERMS];                               /* what one unit of each term adds to the cost */
-  uint32_t count[2];                                       /* trials in `sum`: of the baseline, of another champion */
-  double sum[2][LEARN_TERMS], dearest[2][LEARN_TERMS + 1]; /* while not priced; of the dearest trial its time, too */
+  bool priced;               /* ref, unit and price are valid */
+  double ref[LEARN_TERMS];   /* ns, ns, bytes resident for each byte requested */
+  double unit;               /* ns */
+  double price[LEARN_TERMS]; /* what one unit of each term adds to the cost */
+  struct learn_calibration {
+    uint32_t count; /* trials */
+    double sum[LEARN_MEASURED], dearest[LEARN_MEASURED];
+  } of[2]; /* while not priced: of the baseline, of another champion */
 };
 
 /* Release of pages, by row and arm. */
@@ -272,6 +284,7 @@ struct learn {
   uint64_t blocks;                     /* of all contests */
   uint64_t sample_cpu, sample_blocks;  /* in the last sample: processor time, and large blocks of all sizes */
   double recent_cpu, recent_blocks;    /* of the last samples, the old ones forgotten */
+  double sized_blocks, sized_bytes;    /* of the cells, the old ones forgotten */
   const char *path;                    /* of the state file; NULL: none */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
@@ -287,8 +300,8 @@ struct learn {
 /* [load] A learner with these rules. NULL after logging one line. */
 struct learn *learn_start(const hak_host *host, const hak_value *values, const struct learn_rules *rules);
 
-/* Processor time that the program takes for each large block, ns; 0: unknown. */
-double learn_time_of_block(const struct learn *learn);
+/* Processor time that the program takes for a large block, ns; 0: unknown. One of more bytes than the mean has takes more. */
+double learn_time_of_block(const struct learn *learn, double bytes);
 
 /* As if nothing had been learned. */
 void learn_reset(struct learn *learn);
@@ -360,13 +373,13 @@ void learn_cost_release(struct learn *learn, uint32_t row, const hak_cell *cell)
 void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm);
 
 /* The time that the block of a trial took by itself, ns; see learn_cost.c. */
-double learn_cost_time(const hak_trial *trial);
+double learn_cost_time(const struct learn *learn, const hak_trial *trial);
 
 /* The cost of a trial of an arm in that row. False while the row is being calibrated, to which the trial then contributes. */
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost);
 
-/* The row is calibrated by these terms from now on. */
-void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TERMS]);
+/* The row is calibrated from now on: what a block of the reference cost, and the unit of its times, ns and positive. */
+void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TERMS], double unit);
 
 /* The row is calibrated anew. */
 void learn_cost_forget(struct learn *learn, uint32_t row);

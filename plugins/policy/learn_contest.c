@@ -15,6 +15,8 @@
  * the credit by what its blocks turn out to cost, and nothing is tried again before that is earned back, so the budget holds
  * whatever an arm costs. A part of the credit is kept for a new phase.
  *
+ * A win must be beyond doubt, but less so in the first matches of a phase: then nothing speaks for the champion but that it is there.
+ *
  * A phase ends when the champion's costs move, in two windows one after the other, or when an arm wins that had lost. Then
  * what is known of the other arms only says where to look first.
  */
@@ -30,7 +32,7 @@ enum {
   ARM_MEMORY = 256,      /* the same for other arms */
   TIME_MEMORY = 64,      /* and for the times of the champion's blocks; */
   CHILL_MEMORY = 8,      /* and what cold memory costs an arm */
-  KEEP = 8,              /* as so many trials counts, at most, what earlier matches and champions have shown */
+  KEEP = 32,             /* as so many trials counts, at most, what earlier matches and champions have shown */
   CLIP = 256,            /* champion's means; see above */
   PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
   KNOWN = 1,             /* trial from which on an arm's cost is known; what is left from before a phase is less */
@@ -51,6 +53,7 @@ enum {
 };
 
 #define WIN_NOISE 4.5     /* standard errors that a challenger must be better: there are hundreds of matches, looked at often */
+#define FRESH_NOISE 3.0   /* the same until all arms have had a turn in this phase: so far nothing speaks for the champion */
 #define FEW 4.0           /* the noise itself is badly known from few trials: with this number of them, twice as many errors */
 #define BACK_NOISE 3.5    /* the same for the baseline */
 #define LOSS_NOISE 2.5    /* standard errors that it must be worse */
@@ -253,7 +256,7 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   struct learn_moments cost = shown != NULL ? *shown : (struct learn_moments){0, 0, 0};
   contest->former = shown != NULL ? contest->champion : LEARN_NOBODY;
   contest->before = contest->cost;
-  contest->reign = (struct learn_moments){0, 0, 0};
+  contest->reign = contest->since = (struct learn_moments){0, 0, 0};
   double mean = contest->cost.mean;
   double ratio = shown != NULL ? shown->mean : 1;
   last->all = contest->cost;
@@ -288,7 +291,7 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
  */
 static double whole_cost(const struct learn *learn, const struct learn_contest *contest)
 {
-  double own = contest->time.mean, each = learn_time_of_block(learn);
+  double own = contest->time.mean, each = learn_time_of_block(learn, 0);
   return contest->time.n < WARM || own <= 0 || each <= 0 ? 1 : smaller(larger(each / own, WHOLE_LEAST), WHOLE_MOST);
 }
 
@@ -381,8 +384,10 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
     double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
     double gain = 1 - shown->mean;
-    double need = contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
-    need *= 1 + FEW / contest->cost.n;
+    double need = (contest->calm == 0                       ? FRESH_NOISE
+                   : contest->challenger == learn->baseline ? BACK_NOISE
+                                                            : WIN_NOISE) *
+                  (1 + FEW / contest->cost.n);
     if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
       return LEARN_WIN;
     }
@@ -472,7 +477,8 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
 
 /*
  * As champion an arm meets other conditions than as challenger: a heap that found room for a few blocks may not for all. One that proves
- * worse than the champion before it was goes, and does not come back in this phase.
+ * worse than the champion before it was goes, and does not come back in this phase; unless that one is no better as challenger either,
+ * since then the program has changed.
  */
 static void judge_champion(struct learn *learn, struct learn_contest *contest)
 {
@@ -483,7 +489,8 @@ static void judge_champion(struct learn *learn, struct learn_contest *contest)
   double error = sqrt(learn_variance(now) / now->n + learn_variance(then) / then->n);
   double worse = now->mean - then->mean;
   uint8_t failed = contest->champion, former = contest->former;
-  if (worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
+  bool drifted = contest->since.n >= LOSS_TRIALS && contest->since.mean >= 1;
+  if (!drifted && worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
     struct learn_moments shown = *then;
     fade(&shown, WARM);
     rescale(&shown, 1 / contest->cost.mean);
@@ -613,6 +620,9 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
     return;
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
+  if (contest->former != LEARN_NOBODY && arm == &contest->arm[contest->former] && !arm->cold) {
+    add(&contest->since, multiple, WARM);
+  }
   arm->chill += (chill - arm->chill) / CHILL_MEMORY;
   arm->due += multiple - 1 + chill;
   arm->due_trials++;
@@ -642,7 +652,7 @@ static double chill_of(const struct learn *learn, const struct learn_contest *co
 {
   const struct learn_moments *usual = &contest->life;
   double longer = life - usual->mean - LIFE_NOISE * sqrt(learn_variance(usual));
-  bool alone = usual->n >= WARM && usual->mean < ALONE * learn_time_of_block(learn);
+  bool alone = usual->n >= WARM && usual->mean < ALONE * learn_time_of_block(learn, 0);
   return alone && longer > 0 && contest->time.mean > 0 ? smaller(longer / contest->time.mean, CHILL_MOST) : 0;
 }
 

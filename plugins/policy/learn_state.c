@@ -4,7 +4,7 @@
  *
  * The text has one line for each thing, words and numbers with one space between, and a fixed order:
  *
- *     hakmem-learn 2                       the format and its version
+ *     hakmem-learn 3                       the format and its version
  *     policy elo
  *     scope bin
  *     arms 3 baseline 0                    arms have numbers from 0 on, in the order of the next lines
@@ -14,7 +14,7 @@
  *     contest 80 4 champion 2 runner-up 1 score 812 trials 5321
  *     stand 0 cost 1231 spread 409 weight 64 trials 210 games 12 wins 0 losses 3 draws 9 rating 1478102 out 0
  *     stand 1 ...
- *     row 80 cpu 310 faults 0 memory 2000
+ *     row 80 cpu 310 faults 0 memory 2000 unit 32700
  *     end
  *
  * A `contest` line stands for the choice in rows 80 ... 83 of the plugin interface, that is size bin 20 and all kinds of call
@@ -30,7 +30,7 @@
 #include <math.h>
 #include <string.h>
 
-#define STATE_VERSION "hakmem-learn 2\n"
+#define STATE_VERSION "hakmem-learn 3\n"
 #define COUNT_MAX UINT64_C(1000000000000000000)
 #define TERM_MAX UINT64_C(1000000000000) /* nanoseconds, or thousandths */
 
@@ -135,6 +135,7 @@ static char *put_contest(char *at, const struct learn *learn, uint32_t index)
       at = put_thousandths(at, " cpu ", row->ref[LEARN_TERM_CPU] / 1000, TERM_MAX);
       at = put_thousandths(at, " faults ", row->ref[LEARN_TERM_FAULTS] / 1000, TERM_MAX);
       at = put_thousandths(at, " memory ", row->ref[LEARN_TERM_MEMORY], TERM_MAX);
+      at = put_thousandths(at, " unit ", row->unit / 1000, TERM_MAX);
       at = put(at, "\n");
     }
   }
@@ -238,17 +239,18 @@ static bool read_stand(struct reader *reader, struct learn *learn, struct learn_
 
 static bool read_row(struct reader *reader, struct learn *learn, uint32_t end, uint64_t *least)
 {
-  uint64_t row, term[LEARN_TERMS];
+  uint64_t row, term[LEARN_TERMS], unit;
   if (!number(reader, "row ", end + LEARN_FIRST_BIN * HAK_SITES - 1, &row) || row < *least ||
       !number(reader, " cpu ", TERM_MAX, &term[LEARN_TERM_CPU]) ||
       !number(reader, " faults ", TERM_MAX, &term[LEARN_TERM_FAULTS]) ||
-      !number(reader, " memory ", TERM_MAX, &term[LEARN_TERM_MEMORY]) || !words(reader, "\n")) {
+      !number(reader, " memory ", TERM_MAX, &term[LEARN_TERM_MEMORY]) || !number(reader, " unit ", TERM_MAX, &unit) ||
+      unit == 0 || !words(reader, "\n")) {
     return false;
   }
   const double ref[LEARN_TERMS] = {(double)term[LEARN_TERM_CPU], (double)term[LEARN_TERM_FAULTS],
                                    (double)term[LEARN_TERM_MEMORY] / 1000};
   *least = row + 1;
-  learn_cost_set(learn, (uint32_t)row - LEARN_FIRST_BIN * HAK_SITES, ref);
+  learn_cost_set(learn, (uint32_t)row - LEARN_FIRST_BIN * HAK_SITES, ref, (double)unit);
   return true;
 }
 
@@ -310,7 +312,7 @@ const char *learn_state_read(struct learn *learn, const char *text, size_t size)
   struct reader reader = {text, text + size};
   uint64_t least = LEARN_FIRST_BIN * HAK_SITES;
   if (!words(&reader, STATE_VERSION)) {
-    return "state_file: found another format or version, expected hakmem-learn 2; learning begins anew";
+    return "state_file: found another format or version, expected hakmem-learn 3; learning begins anew";
   }
   if (!words(&reader, "policy ") || !words(&reader, learn->rules->policy) || !words(&reader, "\nscope ") ||
       !words(&reader, learn_scopes[learn->scope]) || !words(&reader, "\n")) {
