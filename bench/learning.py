@@ -48,7 +48,7 @@ SCENARIOS = {
     "stream": ([5000], [600], "default"),
     "thin": ([30000], [6000], "default"),
     "dense-wide": ([1500, 6000], [300, 3000], "default"),
-    "few-many": ([3000, 4000], [600, 900], "huge-32M"),
+    "few-many": ([3000, 6000], [600, 900], "huge-32M"),
     "reuse-stream": ([8000, 4000], [900, 600], "plain"),
 }
 RUNS, FIXED = 20, 5

@@ -269,14 +269,14 @@ END_TEST
 /* A program that takes less time for a block than one pass through its resident pages takes has not used them. */
 START_TEST(pages_that_nothing_passes)
 {
-  const hak_trial trial = {.bytes = 4 * 2097152, .cpu_ns = 500, .fault_ns = 300, .used_bytes = 4 << 20};
+  const hak_trial trial = {.bytes = 4 * 2097152, .cpu_ns = 500, .fault_ns = 300, .used_bytes = 8 << 20};
   for (uint64_t busy = 0; busy < 2; busy++) {
     struct sim *sim = new_sim((uint32_t)_i, 1);
     start(sim);
-    ck_assert_double_eq(learn_cost_time(sim->self, &trial), 800 + (1 << 16)); /* how long it takes is not known yet */
+    ck_assert_double_eq(learn_cost_time(sim->self, &trial), 800 + (1 << 17)); /* how long it takes is not known yet */
     sim->work = busy * 10000;                                                 /* a block of 2 MiB takes 10000 more */
     run(sim, 2000);
-    ck_assert_double_eq(learn_cost_time(sim->self, &trial), busy ? 800 + (1 << 16) : 800);
+    ck_assert_double_eq(learn_cost_time(sim->self, &trial), busy ? 800 + (1 << 17) : 800);
   }
 }
 END_TEST

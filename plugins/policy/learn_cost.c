@@ -13,8 +13,8 @@
  *
  * The unit is the time of the reference and one pass through its resident pages, PASS bytes in a nanosecond, which is what a program
  * spends at least on what it uses. Without it, an allocator that costs next to nothing would have another one look hundreds of times
- * dearer that no program could tell from it. A pass that takes longer than the program takes for such a block has not been made:
- * the pages are resident since an earlier block, and not used. For the same reason the unit is at least FLOOR_NS, below which the
+ * dearer that no program could tell from it. A pass that would take longer than the program takes for such a block, even at FASTEST,
+ * which is what caches deliver, has not been made: the pages are resident since an earlier block, and not used. For the same reason the unit is at least FLOOR_NS, below which the
  * clock's own noise would decide, and NOTICED of the program's time, and the scale of memory is the reference, but at least a
  * quarter of the bytes requested: what a block holds that is hardly touched does not matter, unless an arm makes it much more.
  *
@@ -38,6 +38,7 @@ enum {
 };
 
 #define PASS 64.0         /* see above */
+#define FASTEST 128.0     /* see above */
 #define NOTICED 0.1       /* see above */
 #define MEMORY_LEAST 0.25 /* see above */
 #define COST_MIN 0.001    /* a cost is positive: logarithms of it are taken, and other costs divided by it */
@@ -102,7 +103,7 @@ void learn_cost_set(struct learn *learn, uint32_t row, const double ref[LEARN_TE
 static double pass_through(const struct learn *learn, double resident, double bytes)
 {
   double pass = resident / PASS, most = learn_time_of_block(learn, bytes);
-  return most <= 0 || pass < most ? pass : 0;
+  return most <= 0 || resident / FASTEST < most ? pass : 0;
 }
 
 /* What the times of a block like the reference count as, each with its weight. */
