@@ -213,7 +213,8 @@ static bool read_row(struct reader *reader)
 {
   uint64_t row, term;
   return (number(reader, "row ", HAK_ROWS - 1, &row) && number(reader, " cpu ", UINT64_MAX, &term) &&
-          number(reader, " faults ", UINT64_MAX, &term) && number(reader, " memory ", UINT64_MAX, &term) && number(reader, " unit ", UINT64_MAX, &term) && done(reader)) ||
+          number(reader, " faults ", UINT64_MAX, &term) && number(reader, " memory ", UINT64_MAX, &term) &&
+          number(reader, " unit ", UINT64_MAX, &term) && done(reader)) ||
          wrong(reader, "row, cpu, faults, memory, unit, with their numbers");
 }
 

@@ -366,6 +366,15 @@ uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *con
 
 /* ---- matches --------------------------------------------------------------------------------------------------------- */
 
+/* Standard errors that the challenger must be better. */
+static double win_noise(const struct learn *learn, const struct learn_contest *contest)
+{
+  if (contest->calm == 0) {
+    return FRESH_NOISE;
+  }
+  return contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
+}
+
 /*
  * Costs are compared by their means, not by their logarithms: of a block that costs nothing nine times in ten and a thousand
  * times as much the tenth time, the logarithm says that it is cheap. The champion's variance stands in for the challenger's
@@ -384,10 +393,7 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
     double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
     double gain = 1 - shown->mean;
-    double need = (contest->calm == 0                       ? FRESH_NOISE
-                   : contest->challenger == learn->baseline ? BACK_NOISE
-                                                            : WIN_NOISE) *
-                  (1 + FEW / contest->cost.n);
+    double need = win_noise(learn, contest) * (1 + FEW / contest->cost.n);
     if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
       return LEARN_WIN;
     }
