@@ -11,7 +11,7 @@
  * one: so a producer and a consumer hand over runs and not objects (the depot of J. Bonwick, J. Adams, "Magazines and Vmem", 2001).
  * The depot holds a part of the objects in use; what is beyond goes back to the spans.
  *
- * Threads have their spans and depots in shards, several for each processor: a thread goes to the shard that it was given first.
+ * Threads have their spans and depots in shards, if there are several: a thread goes to the shard that it was given first.
  * Runs come from its own depot, then from those of other shards, then from its own spans, or those of shards that have many free
  * objects. An object goes back to the span that it is from, in whatever shard that is.
  *
@@ -76,7 +76,7 @@ static const hak_option slab_options[SLAB_OPTIONS] = {
                   .help = "milliseconds that an empty span is kept for; 0: no bound"},
     [SLAB_SHARDS] = {.key = "shards",
                      .type = HAK_INT,
-                     .fallback = "0",
+                     .fallback = "1",
                      .min = "0",
                      .max = "64",
                      .help = "parts that threads share spans in; 0: four for each processor"},
