@@ -37,12 +37,8 @@ static void set(const char *key, hak_value value)
   ck_assert_int_eq(hakmem_plugin.set(self, option(key), value), HAK_OK);
 }
 
-static void *slot;     /* of the thread that runs most tests */
-static int64_t shards; /* as many as the processors say, or so many */
-
 static void start(size_t keep, int64_t age, size_t huge_from)
 {
-  slot = NULL;
   reset_host();
   clock_time = UINT64_C(1000000000000);
   slab_host = spans_host("slab", slab_counters);
@@ -53,7 +49,6 @@ static void start(size_t keep, int64_t age, size_t huge_from)
   values[option("huge_from")].size = huge_from;
   values[option("keep")].size = keep;
   values[option("age")].integer = age;
-  values[option("shards")].integer = shards;
   ops = hakmem_plugin.ops;
   ck_assert_uint_eq(ops->granularity, HAK_CLASS);
   ck_assert_int_eq(hakmem_plugin.start(&slab_host, values, &self), HAK_OK);
@@ -74,17 +69,19 @@ static uint32_t class_of(size_t bytes)
   return cls;
 }
 
+static void *slot;
+
 /* Objects that came in one refill, or go back in one flush. */
 struct run {
   uint32_t count;
   void *objects[HAK_RUN_MAX];
 };
 
-/* One refill of the thread that has the slot, held to its word. */
-static struct run refill_by(void **own, uint32_t cls, uint32_t want)
+/* One refill, held to its word. */
+static struct run refill(uint32_t cls, uint32_t want)
 {
   struct run run = {0};
-  int32_t result = ops->refill(self, own, cls, run.objects, want);
+  int32_t result = ops->refill(self, &slot, cls, run.objects, want);
   ck_assert(result > 0 || result == HAK_NO_MEMORY);
   run.count = result > 0 ? (uint32_t)result : 0;
   ck_assert_uint_le(run.count, want);
@@ -94,24 +91,14 @@ static struct run refill_by(void **own, uint32_t cls, uint32_t want)
   return run;
 }
 
-static struct run refill(uint32_t cls, uint32_t want)
-{
-  return refill_by(&slot, cls, want);
-}
-
-static void flush_by(void **own, uint32_t cls, const struct run *run)
+static void flush(uint32_t cls, const struct run *run)
 {
   for (uint32_t i = 0; i < run->count; i++) {
     object_moves(run->objects[i], cls, false);
   }
   if (run->count != 0) {
-    ops->flush(self, own, cls, run->objects, run->count);
+    ops->flush(self, &slot, cls, run->objects, run->count);
   }
-}
-
-static void flush(uint32_t cls, const struct run *run)
-{
-  flush_by(&slot, cls, run);
 }
 
 /* Refills until there are so many objects. */
@@ -650,104 +637,6 @@ START_TEST(no_memory_to_start_with)
 }
 END_TEST
 
-/* ---- shards ---------------------------------------------------------------------------------------------------------- */
-
-static bool same_span(const struct run *a, const struct run *b)
-{
-  return ((uintptr_t)a->objects[0] ^ (uintptr_t)b->objects[0]) < G;
-}
-
-/* Threads with a shard each have spans of their own; objects that are too few to wait go to the span that they are from. */
-START_TEST(threads_have_their_spans)
-{
-  for (shards = 1; shards <= 2; shards++) {
-    start(0, 0, GIB);
-    uint32_t cls = class_of(64);
-    void *other = NULL;
-    struct run one = refill(cls, 8), two = refill_by(&other, cls, 8);
-    ck_assert_int_eq(same_span(&one, &two), shards == 1);
-    uint64_t before = counter("scattered");
-    flush(cls, &two);
-    ck_assert_uint_eq(counter("scattered"), before + 8);
-    struct run again = refill_by(&other, cls, 8);
-    ck_assert_mem_eq(again.objects, two.objects, 8 * sizeof *two.objects);
-    flush(cls, &again);
-    flush_by(&other, cls, &one);
-    nothing_is_left();
-  }
-}
-END_TEST
-
-/* What one thread frees serves another before that has new spans, wherever it waits. */
-START_TEST(runs_cross_shards)
-{
-  shards = 2;
-  start(0, 0, GIB);
-  uint32_t cls = class_of(64);
-  void *consumer = NULL;
-  for (int i = 0; i < 1000; i++) {
-    struct run run = refill(cls, 64);
-    ck_assert_uint_eq(run.count, 64);
-    flush_by(&consumer, cls, &run);
-  }
-  ck_assert_uint_eq(counter("handovers"), 999);
-  ck_assert_uint_eq(counter("scattered"), 0);
-  ck_assert_uint_eq(counter("live_spans"), 1);
-  nothing_is_left();
-}
-END_TEST
-
-/* A thread has free objects of another shard rather than a new span, but for the last two spans' worth. */
-START_TEST(what_a_shard_has_to_spare)
-{
-  enum { COUNT = 4 * 1024 };
-  static void *objects[COUNT];
-  shards = 2;
-  start(0, 0, GIB);
-  uint32_t cls = class_of(64);
-  void *other = NULL;
-  take(cls, objects, COUNT); /* four spans */
-  for (int half = 0; half < 2; half++) {
-    for (int i = half; i < COUNT; i += 2) {
-      struct run one = {1, {objects[i]}};
-      flush(cls, &one);
-    }
-    if (half == 0) {
-      uint64_t spans = counter("live_spans");
-      struct run runs[2];
-      runs[0] = refill_by(&other, cls, 8); /* 2048 are free */
-      ck_assert_uint_eq(counter("live_spans"), spans);
-      runs[1] = refill_by(&other, cls, 8);
-      ck_assert_uint_eq(counter("live_spans"), spans + 1);
-      flush_by(&other, cls, &runs[0]);
-      flush_by(&other, cls, &runs[1]);
-    }
-  }
-  nothing_is_left();
-}
-END_TEST
-
-/* Threads that come and go, one at a time, need one shard. */
-START_TEST(shards_of_threads_that_ended)
-{
-  shards = 8;
-  start(0, 0, GIB);
-  uint32_t cls = class_of(64);
-  struct run own = refill(cls, 1), passed[20];
-  for (int i = 0; i < 20; i++) {
-    void *passing = NULL;
-    passed[i] = refill_by(&passing, cls, 1);
-    ck_assert(same_span(&passed[i], &passed[0]) && !same_span(&passed[i], &own));
-    ops->thread_exit(self, &passing);
-  }
-  for (int i = 0; i < 20; i++) {
-    flush(cls, &passed[i]);
-  }
-  flush(cls, &own);
-  nothing_is_left();
-}
-END_TEST
-
 /* ---- threads and forks ----------------------------------------------------------------------------------------------- */
 
 enum { THREADS = 4, SHARED = 32, STEPS = 1200 };
@@ -785,7 +674,6 @@ static void inspect(const struct parcel *parcel)
 static void *work(void *argument)
 {
   unsigned state = (unsigned)(uintptr_t)argument;
-  void *own = NULL;
   static const uint32_t busy[] = {16, 64, 1024, 8192, 65536};
   for (unsigned step = 0; step < STEPS; step++) {
     struct parcel **place = &shared[draw(&state) % SHARED];
@@ -793,6 +681,7 @@ static void *work(void *argument)
     if (parcel == NULL) {
       parcel = malloc(sizeof *parcel);
       parcel->cls = class_of(busy[draw(&state) % 5]);
+      void *own = NULL;
       int32_t got = ops->refill(self, &own, parcel->cls, parcel->run.objects, 1 + draw(&state) % HAK_RUN_MAX);
       ck_assert_int_gt(got, 0);
       parcel->run.count = (uint32_t)got;
@@ -805,11 +694,10 @@ static void *work(void *argument)
     }
     if (parcel != NULL) {
       inspect(parcel);
-      flush_by(&own, parcel->cls, &parcel->run);
+      flush(parcel->cls, &parcel->run);
       free(parcel);
     }
   }
-  ops->thread_exit(self, &own);
   return NULL;
 }
 
@@ -832,7 +720,6 @@ static void *housekeeping(void *unused)
 
 START_TEST(four_threads)
 {
-  shards = _i;
   start(16 * G, 5, 64 * G);
   pthread_t threads[THREADS], keeper;
   ck_assert_int_eq(pthread_create(&keeper, NULL, housekeeping, NULL), 0);
@@ -857,11 +744,7 @@ END_TEST
 
 START_TEST(a_fork)
 {
-  shards = 2;
   start(16 * G, 0, GIB);
-  void *other = NULL;
-  struct run others = refill_by(&other, class_of(64), 64);
-  flush_by(&other, class_of(64), &others);
   struct run before = refill(class_of(64), 64), kept_run = refill(class_of(G), 2);
   flush(class_of(64), &before);
   ops->fork_prepare(self);
@@ -981,10 +864,6 @@ int main(void)
   tcase_add_test(tests, the_depot_is_bounded);
   tcase_add_test(tests, short_runs_are_not_handed_over);
   tcase_add_test(tests, pages_come_together);
-  tcase_add_test(tests, threads_have_their_spans);
-  tcase_add_test(tests, runs_cross_shards);
-  tcase_add_test(tests, what_a_shard_has_to_spare);
-  tcase_add_test(tests, shards_of_threads_that_ended);
   tcase_add_exit_test(tests, an_object_twice, MISUSE);
   tcase_add_exit_test(tests, an_object_twice_in_a_run, MISUSE);
   tcase_add_exit_test(tests, the_inside_of_an_object, MISUSE);
@@ -993,7 +872,7 @@ int main(void)
   tcase_add_test(tests, no_page_map);
   tcase_add_test(tests, no_bookkeeping);
   tcase_add_test(tests, no_memory_to_start_with);
-  tcase_add_loop_test(tests, four_threads, 1, 4);
+  tcase_add_test(tests, four_threads);
   tcase_add_test(tests, a_fork);
   tcase_add_test(tests, others_wait_for_a_fork);
   suite_add_tcase(suite, tests);

@@ -28,8 +28,7 @@ struct span {
   uint8_t listed;    /* it is in a list of its class */
   uint8_t source;    /* of its pages: index into span_setup.pages */
   uint8_t fresh;     /* nobody has had objects of it, and its pages are small and not there yet */
-  uint8_t shard;     /* of the class */
-  uint8_t reserved[3];
+  uint8_t reserved[4];
   uint64_t bits[]; /* bit i: object i is free; bits beyond the last object are never set */
 };
 

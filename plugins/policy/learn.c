@@ -9,7 +9,6 @@
 #include <string.h>
 
 enum {
-  SIZED = 8192,      /* blocks after which the older half of their sizes counts half */
   RECENT = 8,        /* samples that the time of a block is taken from, or so */
   SAVE_SECONDS = 10, /* from one write of the state file to the next, at least */
   TRIALS_FEW = 8,    /* trials from one decision to the next while a challenger is new ... */
@@ -59,24 +58,13 @@ static void take_trial(struct learn *learn, const hak_trial *trial)
   }
 }
 
-/* How large the large blocks are. */
-static void take_size(struct learn *learn, const hak_cell *cell)
-{
-  learn->sized_blocks += (double)cell->blocks;
-  learn->sized_bytes += (double)cell->bytes;
-  if (learn->sized_blocks > SIZED) {
-    learn->sized_blocks /= 2;
-    learn->sized_bytes /= 2;
-  }
-}
-
 static void take_cell(struct learn *learn, const hak_cell *cell)
 {
   uint32_t row = large_row(cell->row);
   if (row == LEARN_ROWS || cell->arm >= learn->arm_count) {
     return;
   }
-  take_size(learn, cell);
+  learn->fresh_bytes += (double)cell->bytes;
   learn_cost_release(learn, row, cell);
   learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
 }
@@ -90,26 +78,28 @@ static void take_time(struct learn *learn, const hak_sample *sample)
   if (known && more) {
     learn->recent_cpu += (double)(cpu - learn->sample_cpu) - learn->recent_cpu / RECENT;
     learn->recent_blocks += (double)(sample->blocks - learn->sample_blocks) - learn->recent_blocks / RECENT;
+    learn->recent_bytes += learn->fresh_bytes - learn->recent_bytes / RECENT;
   }
   if (!known || more) {
     learn->sample_cpu = cpu;
     learn->sample_blocks = sample->blocks;
+    learn->fresh_bytes = 0;
   }
 }
 
 double learn_time_of_block(const struct learn *learn, double bytes)
 {
   double each = learn->recent_blocks > 0 ? learn->recent_cpu / learn->recent_blocks : 0;
-  bool large = learn->sized_bytes > 0 && bytes * learn->sized_blocks > learn->sized_bytes;
-  return large ? each * bytes * learn->sized_blocks / learn->sized_bytes : each;
+  bool large = learn->recent_bytes > 0 && bytes * learn->recent_blocks > learn->recent_bytes;
+  return large ? learn->recent_cpu * bytes / learn->recent_bytes : each;
 }
 
 static void take_sample(struct learn *learn, const hak_sample *sample)
 {
-  take_time(learn, sample);
   for (uint32_t i = 0; i < sample->cell_count; i++) {
     take_cell(learn, hak_sample_cell(sample, i));
   }
+  take_time(learn, sample);
   for (uint32_t i = 0; i < learn->contest_count; i++) {
     learn_contest_blocks(learn, &learn->contest[i]);
   }

@@ -283,8 +283,9 @@ struct learn {
   double whole;                        /* what the program took, in the same */
   uint64_t blocks;                     /* of all contests */
   uint64_t sample_cpu, sample_blocks;  /* in the last sample: processor time, and large blocks of all sizes */
+  double fresh_bytes;                  /* of the cells since then */
   double recent_cpu, recent_blocks;    /* of the last samples, the old ones forgotten */
-  double sized_blocks, sized_bytes;    /* of the cells, the old ones forgotten */
+  double recent_bytes;                 /* of these blocks */
   const char *path;                    /* of the state file; NULL: none */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
