@@ -91,6 +91,7 @@ static const char *complete(struct hak_backend_ops *ops)
   DEFAULT(fork_parent, no_fork)
   DEFAULT(fork_child, no_fork)
 #undef DEFAULT
+  ops->run = ops->run < HAK_RUN_MAX ? HAK_RUN_MAX : ops->run > HAK_RUN_LONGEST ? HAK_RUN_LONGEST : ops->run;
   return NULL;
 }
 

@@ -16,9 +16,10 @@
 #include "thread.h"
 
 enum {
-  RUN_BYTES = 64 * 1024,   /* a run has at most so much, or one object, and at most HAK_RUN_MAX objects */
+  RUN_BYTES = 64 * 1024,   /* a run has at most so much, or one object, and at most as many objects as the backend can do */
   FIRST_BYTES = 2 * 1024,  /* the same at first */
   DEEP_BYTES = 256 * 1024, /* the places of a magazine are for at most so much, or two runs */
+  DRAWN_MAX = 8,           /* refills counted */
   LINE = 64,               /* bytes of a cache line */
   WHOLE = 8                /* so many objects of any class end where a pair of lines does: the smallest has 16 bytes */
 };
@@ -34,12 +35,17 @@ enum {
 
 uint64_t hki_class_inverse[HKI_CLASSES];
 
-/* Runs that are next to each other share no line, as they often go to different threads. */
+static uint32_t least(uint32_t a, uint32_t b)
+{
+  return a < b ? a : b;
+}
+
+/* Objects of a run. Runs that are next to each other share no line, as they often go to different threads. */
 static uint32_t run_length(uint32_t cls, uint32_t bytes)
 {
   uint32_t fit = bytes / hakmem_root.class_bytes[cls];
   fit -= fit > WHOLE ? fit % WHOLE : 0;
-  return fit == 0 ? 1 : fit < HAK_RUN_MAX ? fit : HAK_RUN_MAX;
+  return fit == 0 ? 1 : least(fit, hki_route.small->ops.run);
 }
 
 static uint32_t places_of(const struct hki_magazine *magazine)
@@ -47,11 +53,16 @@ static uint32_t places_of(const struct hki_magazine *magazine)
   return (uint32_t)(magazine->end - magazine->base);
 }
 
+/* The most places of a magazine that is only emptied, or only filled. */
+static uint32_t one_way(uint32_t cls)
+{
+  return 2 * least(run_length(cls, RUN_BYTES), HAK_RUN_MAX);
+}
+
 /* The most places that a magazine may have. */
 static uint32_t deepest(uint32_t cls)
 {
-  uint32_t runs = 2 * run_length(cls, RUN_BYTES), fit = DEEP_BYTES / hakmem_root.class_bytes[cls];
-  uint32_t deep = fit < HKI_PLACES ? fit : HKI_PLACES;
+  uint32_t runs = one_way(cls), deep = least(DEEP_BYTES / hakmem_root.class_bytes[cls], HKI_PLACES);
   return deep > runs ? deep : runs;
 }
 
@@ -60,9 +71,8 @@ static bool resize(struct hki_thread *thread, uint32_t cls, uint32_t places)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
   struct hki_supply *supply = &thread->supply[cls];
-  uint32_t most = run_length(cls, RUN_BYTES);
   if (places > supply->room) { /* grown twice at most, since the old places are lost */
-    uint32_t room = supply->room == 0 ? places : places <= 2 * most ? 2 * most : deepest(cls);
+    uint32_t room = supply->room == 0 ? places : places <= one_way(cls) ? one_way(cls) : deepest(cls);
     void **fresh = cls >= HKI_PAIRED && room == 2 ? thread->pair[cls - HKI_PAIRED] : hki_meta_alloc(room * sizeof *fresh, 64);
     if (fresh == NULL) {
       return false;
@@ -75,7 +85,7 @@ static bool resize(struct hki_thread *thread, uint32_t cls, uint32_t places)
     HKI_STORE(&magazine->base, fresh);
     supply->room = room;
   }
-  supply->run = places / 2 < most ? places / 2 : most;
+  supply->run = least(places / 2, run_length(cls, RUN_BYTES));
   magazine->end = magazine->base + places;
   return true;
 }
@@ -84,7 +94,7 @@ static void give(struct hki_thread *thread, uint32_t cls, void *const *objects, 
 {
   struct hki_backend *small = hki_route.small;
   if (hki_settings.hardening == HKI_BASIC && small->ops.looks == 0) {
-    void *tags[HAK_RUN_MAX];
+    void *tags[HAK_RUN_LONGEST];
     hki_span_tags(small->index, cls, objects, count, tags); /* ends in misuse if need be */
   }
   HKI_BUMP(&thread->supply[cls].flushed, (uint64_t)count);
@@ -100,7 +110,7 @@ static void flush(struct hki_thread *thread, uint32_t cls, uint32_t keep)
   struct hki_magazine *magazine = &thread->magazine[cls];
   uint32_t count = (uint32_t)(magazine->top - magazine->base), done = 0;
   while (count - done > keep) {
-    uint32_t run = count - done - keep < HAK_RUN_MAX ? count - done - keep : HAK_RUN_MAX;
+    uint32_t run = least(count - done - keep, hki_route.small->ops.run);
     give(thread, cls, magazine->base + done, run);
     done += run;
   }
@@ -130,7 +140,7 @@ static void shorten(struct hki_thread *thread, uint32_t cls)
 static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  uint32_t places = places_of(magazine), most = swings ? deepest(cls) : 2 * run_length(cls, RUN_BYTES);
+  uint32_t places = places_of(magazine), most = swings ? deepest(cls) : one_way(cls);
   thread->supply[cls].used = 1;
   if (places >= most) {
     return;
@@ -185,9 +195,11 @@ static void *refill(struct hki_thread *thread, uint32_t cls)
   struct hki_magazine *magazine = &thread->magazine[cls];
   void *object = NULL;
   if (opened(thread, cls)) {
-    HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, thread->supply[cls].run));
+    struct hki_supply *supply = &thread->supply[cls];
+    uint32_t want = least(supply->run, (uint32_t)HAK_RUN_MAX << supply->drawn);
+    HKI_STORE(&magazine->top, magazine->base + get(thread, cls, magazine->base, want));
     lengthen(thread, cls, false);
-    thread->supply[cls].drawn = 1;
+    supply->drawn = (uint8_t)least(supply->drawn + 1U, DRAWN_MAX);
     (void)hki_magazine_pop(magazine, &object);
   } else if (get(thread, cls, &object, 1) != 0) {
     HKI_BUMP(&magazine->allocs, UINT64_C(1));

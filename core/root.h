@@ -70,7 +70,7 @@ struct hki_supply {
   uint32_t room;     /* places in the array */
   uint32_t kept;     /* objects in quarantine */
   uint8_t used;      /* 1: went to the backend since the thread last looked for magazines to shorten */
-  uint8_t drawn;     /* 1: got objects since it last gave some back */
+  uint8_t drawn;     /* refills since it last gave objects back, the first few */
   uint16_t others;   /* objects that came before the thread used it */
 };
 

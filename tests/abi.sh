@@ -36,8 +36,10 @@ else
 fi
 
 # Everything that the frozen header declares is in this one, in the same words and order. What is new since is listed here.
-since='0.2 uint64_t life_ns
+since='0.3 uint32_t run
+0.2 uint64_t life_ns
 0.2 uint64_t cpu_ns'
+defined='#define HAK_RUN_LONGEST 256'
 words() { ${CC:-cc} -std=gnu11 -E -P "$1" | tr ';,{}' '\n' | tr -s ' \t\n' | sed 's/^ //; s/ $//; /^$/d'; }
 macros() { ${CC:-cc} -std=gnu11 -E -dM "$1" | grep -E '^#define (HAK_|hak_)' | grep -v HAK_ABI_MINOR | sort; }
 words "$frozen" >"$WORK/words"
@@ -45,8 +47,9 @@ diff "$WORK/words" <(words "$header") >"$WORK/changes"
 like "the frozen header has words" "$(grep -c hak_ "$WORK/words")" '[1-9][0-9]+'
 is "what 0.1 declares is as it was" "$(grep '^<' "$WORK/changes")" ""
 is "nothing is new without a new minor number" "$(sed -n 's/^> //p' "$WORK/changes")" "$(cut -d ' ' -f 2- <<<"$since")"
-is "the minor number is that of the last new word" "$(tail -n 1 <<<"$since" | cut -d ' ' -f 1)" "0.$minor"
-is "what 0.1 defines is as it was, and nothing more" "$(comm -3 <(macros "$frozen") <(macros "$header"))" ""
+is "the minor number is that of the newest word" "$(cut -d ' ' -f 1 <<<"$since" | sort -V | tail -n 1)" "0.$minor"
+is "what 0.1 defines is as it was" "$(comm -23 <(macros "$frozen") <(macros "$header"))" ""
+is "nothing more is defined than what is listed" "$(comm -13 <(macros "$frozen") <(macros "$header"))" "$defined"
 is "the frozen header is of 0.1" "$(sed -n 's/^#define HAK_ABI_M[A-Z]* //p' "$frozen" | tr '\n' .)" "0.1."
 
 # ---- plugins -----------------------------------------------------------------------------------------------------------------------
@@ -70,6 +73,7 @@ cp "$WORK/old_reclaim.so" "$WORK/short_reclaim.so" # it needs them all
 
 build large "$TESTS/large.c"
 build scenario "$TOP_SRCDIR/bench/scenario.c"
+build order "$TOP_SRCDIR/bench/suite/order.c"
 build fork "$TESTS/fork.c"
 
 counter() { python3 "$TESTS/report.py" get "$WORK/$1.json" "counters/$2" 2>/dev/null; }
@@ -126,12 +130,23 @@ last() {
   like "$1: blocks that were had again" "$(counter "$1" "cache.$2_cache/reused")" "$3"
 }
 
+# runs PREFIX: the runs of a program that allocates and frees in batches.
+runs() {
+  rm "$WORK/$1.json"
+  reporting "$1" "core.policy=none" "$WORK/order" fifo -n 5 >/dev/null
+  zeros "$1" backend."$1"_class/too_long
+}
+
 serve old old "$LIB" "hakmem: old_policy: has finished"
 counts old backend.old_page/{batched,expires} reclaim.old_reclaim/purged
 last old old '[1-9][0-9]*'
+runs old
+zeros old backend.old_class/long
 serve new new "$LIB" "hakmem: new_policy: has finished"
 counts new backend.new_page/{batched,expires} reclaim.new_reclaim/purged
 last new new '[1-9][0-9]*'
+runs new
+counts new backend.new_class/long
 serve short short "$LIB" ""
 zeros short backend.short_page/{batched,expires}
 counts short backend.short_page/frees

@@ -161,7 +161,7 @@ static void misuse(const hak_host *of, const void *object)
 
 static void span_tags(const hak_host *of, uint32_t cls, void *const *objects, uint32_t count, void **tags)
 {
-  ck_assert_uint_le(count, HAK_RUN_MAX);
+  ck_assert_uint_le(count, HAK_RUN_LONGEST);
   pthread_mutex_lock(&spans_lock);
   for (uint32_t i = 0; i < count; i++) {
     struct known_span *span = granules[granule_of(objects[i])];

@@ -37,8 +37,11 @@ static void set(const char *key, hak_value value)
   ck_assert_int_eq(hakmem_plugin.set(self, option(key), value), HAK_OK);
 }
 
+static void *slot; /* of the thread that runs most tests */
+
 static void start(size_t keep, int64_t age, size_t huge_from)
 {
+  slot = NULL;
   reset_host();
   clock_time = UINT64_C(1000000000000);
   slab_host = spans_host("slab", slab_counters);
@@ -69,19 +72,17 @@ static uint32_t class_of(size_t bytes)
   return cls;
 }
 
-static void *slot;
-
 /* Objects that came in one refill, or go back in one flush. */
 struct run {
   uint32_t count;
-  void *objects[HAK_RUN_MAX];
+  void *objects[HAK_RUN_LONGEST];
 };
 
-/* One refill, held to its word. */
-static struct run refill(uint32_t cls, uint32_t want)
+/* One refill of the thread that has the slot, held to its word. */
+static struct run refill_by(void **own, uint32_t cls, uint32_t want)
 {
   struct run run = {0};
-  int32_t result = ops->refill(self, &slot, cls, run.objects, want);
+  int32_t result = ops->refill(self, own, cls, run.objects, want);
   ck_assert(result > 0 || result == HAK_NO_MEMORY);
   run.count = result > 0 ? (uint32_t)result : 0;
   ck_assert_uint_le(run.count, want);
@@ -91,21 +92,37 @@ static struct run refill(uint32_t cls, uint32_t want)
   return run;
 }
 
-static void flush(uint32_t cls, const struct run *run)
+static struct run refill(uint32_t cls, uint32_t want)
+{
+  return refill_by(&slot, cls, want);
+}
+
+static void flush_by(void **own, uint32_t cls, const struct run *run)
 {
   for (uint32_t i = 0; i < run->count; i++) {
     object_moves(run->objects[i], cls, false);
   }
   if (run->count != 0) {
-    ops->flush(self, &slot, cls, run->objects, run->count);
+    ops->flush(self, own, cls, run->objects, run->count);
   }
+}
+
+static void flush(uint32_t cls, const struct run *run)
+{
+  flush_by(&slot, cls, run);
+}
+
+static void holds(const struct run *run, const struct run *expected)
+{
+  ck_assert_uint_eq(run->count, expected->count);
+  ck_assert_mem_eq(run->objects, expected->objects, expected->count * sizeof *expected->objects);
 }
 
 /* Refills until there are so many objects. */
 static void take(uint32_t cls, void **objects, uint32_t count)
 {
   for (uint32_t i = 0; i < count;) {
-    struct run run = refill(cls, count - i < HAK_RUN_MAX ? count - i : HAK_RUN_MAX);
+    struct run run = refill(cls, count - i < HAK_RUN_LONGEST ? count - i : HAK_RUN_LONGEST);
     ck_assert_uint_ne(run.count, 0);
     memcpy(objects + i, run.objects, run.count * sizeof *objects);
     i += run.count;
@@ -114,8 +131,8 @@ static void take(uint32_t cls, void **objects, uint32_t count)
 
 static void give(uint32_t cls, void **objects, uint32_t count)
 {
-  for (uint32_t i = 0; i < count; i += HAK_RUN_MAX) {
-    struct run run = {.count = count - i < HAK_RUN_MAX ? count - i : HAK_RUN_MAX};
+  for (uint32_t i = 0; i < count; i += HAK_RUN_LONGEST) {
+    struct run run = {.count = count - i < HAK_RUN_LONGEST ? count - i : HAK_RUN_LONGEST};
     memcpy(run.objects, objects + i, run.count * sizeof *objects);
     flush(cls, &run);
   }
@@ -178,15 +195,54 @@ START_TEST(spans_waste_an_eighth_at_most)
 }
 END_TEST
 
+/* The last object of a run is the first that the program gets. */
 START_TEST(objects_come_in_the_order_of_their_addresses)
 {
   start(0, 0, GIB);
-  void *objects[64];
-  take(class_of(64), objects, 64);
-  for (int i = 1; i < 64; i++) {
-    ck_assert_ptr_eq((char *)objects[i], (char *)objects[i - 1] + 64);
+  uint32_t cls = class_of(64);
+  struct run run = refill(cls, HAK_RUN_LONGEST);
+  ck_assert_uint_eq(run.count, HAK_RUN_LONGEST);
+  for (uint32_t i = 1; i < run.count; i++) {
+    ck_assert_ptr_eq((char *)run.objects[i - 1], (char *)run.objects[i] + 64);
   }
-  give(class_of(64), objects, 64);
+  flush(cls, &run);
+  nothing_is_left();
+}
+END_TEST
+
+/* Freed ones share cache lines with objects that may be others': those that do not are used first. */
+START_TEST(objects_among_others_come_last)
+{
+  start(0, 0, GIB);
+  uint32_t cls = class_of(16);
+  struct run taken = refill(cls, 64), one = {1, {taken.objects[60]}};
+  flush(cls, &one);
+  struct run run = refill(cls, 64);
+  ck_assert_uint_eq(run.count, 64);
+  ck_assert_ptr_eq(run.objects[0], one.objects[0]);
+  taken.objects[60] = run.objects[63];
+  flush(cls, &taken);
+  run.count = 63;
+  flush(cls, &run);
+  nothing_is_left();
+}
+END_TEST
+
+/* A run that is handed over has the order in which it came. */
+START_TEST(runs_are_handed_over_in_order)
+{
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64);
+  for (uint32_t count = 16; count <= HAK_RUN_LONGEST; count += 60) {
+    struct run run = refill(cls, count);
+    uint64_t before = counter("handovers");
+    flush(cls, &run);
+    struct run again = refill(cls, count);
+    holds(&again, &run);
+    ck_assert_uint_eq(counter("handovers"), before + 1);
+    flush(cls, &again);
+    ops->trim(self);
+  }
   nothing_is_left();
 }
 END_TEST
@@ -637,6 +693,148 @@ START_TEST(no_memory_to_start_with)
 }
 END_TEST
 
+/* ---- lanes ----------------------------------------------------------------------------------------------------------- */
+
+/* What a thread gave back last it has again, whatever others did meanwhile. */
+START_TEST(threads_have_their_runs_again)
+{
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64);
+  void *other = NULL;
+  struct run one = refill(cls, 64), two = refill_by(&other, cls, 64);
+  ck_assert_uint_eq(counter("live_spans"), 1);
+  flush(cls, &one);
+  flush_by(&other, cls, &two);
+  struct run again = refill(cls, 64);
+  holds(&again, &one);
+  again = refill_by(&other, cls, 64);
+  holds(&again, &two);
+  flush(cls, &one);
+  flush_by(&other, cls, &two);
+  nothing_is_left();
+}
+END_TEST
+
+/* So it has its spans, when they were empty in between, too. */
+START_TEST(threads_have_their_spans_again)
+{
+  enum { COUNT = 2 * 1024 }; /* two spans */
+  static struct run runs[2][COUNT / 8];
+  start(64 * MIB, 0, GIB);
+  uint32_t cls = class_of(64);
+  void *slots[2] = {NULL, NULL}, *first[2] = {NULL, NULL};
+  for (int round = 0; round < 3; round++) {
+    for (int turn = 0; turn < 2; turn++) {
+      int thread = (round + turn) % 2;
+      for (int i = 0; i < COUNT / 8; i++) {
+        runs[thread][i] = refill_by(&slots[thread], cls, 8);
+        ck_assert_uint_eq(runs[thread][i].count, 8);
+        char *base = span_base(runs[thread][i].objects[0]);
+        first[thread] = first[thread] == NULL || base < (char *)first[thread] ? base : first[thread];
+        ck_assert_uint_lt((size_t)(base - (char *)first[thread]), 2 * G);
+      }
+    }
+    for (int i = 0; i < COUNT / 8; i++) { /* too short to wait in a depot */
+      flush_by(&slots[0], cls, &runs[0][i]);
+      flush_by(&slots[1], cls, &runs[1][i]);
+    }
+    ck_assert_uint_eq(counter("empty_bytes"), 4 * G);
+  }
+  nothing_is_left();
+}
+END_TEST
+
+/* What one thread frees serves another before that has new spans. */
+START_TEST(runs_cross_lanes)
+{
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64);
+  void *consumer = NULL;
+  for (int i = 0; i < 1000; i++) {
+    struct run run = refill(cls, 64);
+    ck_assert_uint_eq(run.count, 64);
+    flush_by(&consumer, cls, &run);
+  }
+  ck_assert_uint_eq(counter("handovers"), 999 - 15); /* until the span is used up */
+  ck_assert_uint_eq(counter("scattered"), 0);
+  ck_assert_uint_eq(counter("live_spans"), 1);
+  nothing_is_left();
+}
+END_TEST
+
+/* A thread has the free objects of all others, to the last one, before there is a new span. */
+START_TEST(all_free_objects_come_before_a_new_span)
+{
+  enum { COUNT = 4 * 1024 };
+  static void *objects[COUNT];
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64), got = 0;
+  void *other = NULL;
+  take(cls, objects, COUNT); /* four spans */
+  for (int i = 0; i < COUNT; i += 2) {
+    struct run one = {1, {objects[i]}};
+    flush(cls, &one);
+  }
+  uint64_t spans = counter("live_spans");
+  while (got < COUNT / 2) {
+    struct run run = refill_by(&other, cls, 60);
+    ck_assert_uint_ne(run.count, 0);
+    for (uint32_t i = 0; i < run.count; i++, got++) {
+      ck_assert_uint_lt(got, COUNT / 2);
+      objects[got * 2] = run.objects[i];
+    }
+  }
+  ck_assert_uint_eq(counter("live_spans"), spans);
+  struct run one = refill_by(&other, cls, 1);
+  ck_assert_uint_eq(counter("live_spans"), spans + 1);
+  flush(cls, &one);
+  give(cls, objects, COUNT);
+  nothing_is_left();
+}
+END_TEST
+
+/* Threads that come and go, one at a time, have one lane: the next one finds there what the last one has left. */
+START_TEST(lanes_of_threads_that_ended)
+{
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64);
+  struct run own = refill(cls, 64), left = refill(cls, 64);
+  flush(cls, &own);
+  for (int i = 0; i < 100; i++) {
+    void *passing = NULL;
+    if (i != 0) {
+      struct run run = refill_by(&passing, cls, 64);
+      holds(&run, &left);
+    }
+    flush_by(&passing, cls, &left);
+    ops->thread_exit(self, &passing);
+  }
+  nothing_is_left();
+}
+END_TEST
+
+START_TEST(more_threads_than_lanes)
+{
+  enum { THREADS = 100 };
+  static struct run runs[THREADS];
+  start(0, 0, GIB);
+  uint32_t cls = class_of(64);
+  void *slots[THREADS] = {NULL};
+  for (int i = 0; i < 3 * THREADS; i++) {
+    void **own = &slots[i % THREADS];
+    struct run *run = &runs[i % THREADS];
+    flush_by(own, cls, run);
+    *run = refill_by(own, cls, 64);
+    ck_assert_uint_eq(run->count, 64);
+  }
+  for (int i = 0; i < THREADS; i++) {
+    flush_by(&slots[i], cls, &runs[i]);
+    ops->thread_exit(self, &slots[i]);
+  }
+  nothing_is_left();
+}
+END_TEST
+
 /* ---- threads and forks ----------------------------------------------------------------------------------------------- */
 
 enum { THREADS = 4, SHARED = 32, STEPS = 1200 };
@@ -674,6 +872,7 @@ static void inspect(const struct parcel *parcel)
 static void *work(void *argument)
 {
   unsigned state = (unsigned)(uintptr_t)argument;
+  void *own = NULL;
   static const uint32_t busy[] = {16, 64, 1024, 8192, 65536};
   for (unsigned step = 0; step < STEPS; step++) {
     struct parcel **place = &shared[draw(&state) % SHARED];
@@ -681,8 +880,7 @@ static void *work(void *argument)
     if (parcel == NULL) {
       parcel = malloc(sizeof *parcel);
       parcel->cls = class_of(busy[draw(&state) % 5]);
-      void *own = NULL;
-      int32_t got = ops->refill(self, &own, parcel->cls, parcel->run.objects, 1 + draw(&state) % HAK_RUN_MAX);
+      int32_t got = ops->refill(self, &own, parcel->cls, parcel->run.objects, 1 + draw(&state) % HAK_RUN_LONGEST);
       ck_assert_int_gt(got, 0);
       parcel->run.count = (uint32_t)got;
       for (uint32_t i = 0; i < parcel->run.count; i++) {
@@ -694,10 +892,11 @@ static void *work(void *argument)
     }
     if (parcel != NULL) {
       inspect(parcel);
-      flush(parcel->cls, &parcel->run);
+      flush_by(&own, parcel->cls, &parcel->run);
       free(parcel);
     }
   }
+  ops->thread_exit(self, &own);
   return NULL;
 }
 
@@ -745,6 +944,9 @@ END_TEST
 START_TEST(a_fork)
 {
   start(16 * G, 0, GIB);
+  void *other = NULL;
+  struct run others = refill_by(&other, class_of(64), 64);
+  flush_by(&other, class_of(64), &others);
   struct run before = refill(class_of(64), 64), kept_run = refill(class_of(G), 2);
   flush(class_of(64), &before);
   ops->fork_prepare(self);
@@ -849,6 +1051,8 @@ int main(void)
   tcase_add_test(tests, objects_of_every_class);
   tcase_add_test(tests, spans_waste_an_eighth_at_most);
   tcase_add_test(tests, objects_come_in_the_order_of_their_addresses);
+  tcase_add_test(tests, objects_among_others_come_last);
+  tcase_add_test(tests, runs_are_handed_over_in_order);
   tcase_add_test(tests, random_operations);
   tcase_add_test(tests, the_fullest_span_is_used_first);
   tcase_add_test(tests, empty_spans_are_bounded);
@@ -864,6 +1068,12 @@ int main(void)
   tcase_add_test(tests, the_depot_is_bounded);
   tcase_add_test(tests, short_runs_are_not_handed_over);
   tcase_add_test(tests, pages_come_together);
+  tcase_add_test(tests, threads_have_their_runs_again);
+  tcase_add_test(tests, threads_have_their_spans_again);
+  tcase_add_test(tests, runs_cross_lanes);
+  tcase_add_test(tests, all_free_objects_come_before_a_new_span);
+  tcase_add_test(tests, lanes_of_threads_that_ended);
+  tcase_add_test(tests, more_threads_than_lanes);
   tcase_add_exit_test(tests, an_object_twice, MISUSE);
   tcase_add_exit_test(tests, an_object_twice_in_a_run, MISUSE);
   tcase_add_exit_test(tests, the_inside_of_an_object, MISUSE);

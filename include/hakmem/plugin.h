@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HAK_ABI_MAJOR 0
-#define HAK_ABI_MINOR 2
+#define HAK_ABI_MINOR 3
 
 #define HAK_PLUGIN_EXPORT __attribute__((visibility("default")))
 
@@ -58,8 +58,12 @@ extern "C" {
 /* Power-of-two size bins that a policy chooses for: a request of n bytes is in bin floor(log2(n)). */
 #define HAK_BINS 48
 
-/* Objects that change hands between the core's magazines and a class backend in one call, at most. */
+/*
+ * Objects that change hands between the core's magazines and a class backend in one call: at most so many, or as many as the backend
+ * says for itself (hak_backend_ops.run), but no more than HAK_RUN_LONGEST.
+ */
 #define HAK_RUN_MAX 64
+#define HAK_RUN_LONGEST 256
 
 /* Spans that one call of hak_purger.purge is given at most: as many as a bit mask of one word describes. */
 #define HAK_PURGE_SPANS 64
@@ -381,12 +385,12 @@ typedef struct hak_backend_ops {
 
   /*
    * [any] Class: stores between 1 and `want` objects of class `cls`, from registered spans, in `objects`, and returns how many; or
-   * HAK_NO_MEMORY. `want` is at most HAK_RUN_MAX. An object's contents are undefined.
+   * HAK_NO_MEMORY. `want` is at most a run. An object's contents are undefined.
    */
   int32_t (*refill)(void *self, void **slot, uint32_t cls, void **objects, uint32_t want);
 
   /*
-   * [any] Class: takes back `count` objects, at most HAK_RUN_MAX, which may have been handed out to any thread. Whoever holds an
+   * [any] Class: takes back `count` objects, at most a run, which may have been handed out to any thread. Whoever holds an
    * object owns all its bytes. Cannot fail.
    */
   void (*flush)(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count);
@@ -423,6 +427,9 @@ typedef struct hak_backend_ops {
    * host->hardened is 0; so the core need not look at the objects before.
    */
   uint32_t looks;
+
+  /* Class, optional. Objects of the longest run that refill and flush can do: up to HAK_RUN_LONGEST; less than HAK_RUN_MAX counts as that. */
+  uint32_t run;
 } hak_backend_ops;
 
 /* ---- caches ---------------------------------------------------------------------------------------------------------- */

@@ -11,7 +11,11 @@
  * one: so a producer and a consumer hand over runs and not objects (the depot of J. Bonwick, J. Adams, "Magazines and Vmem", 2001).
  * The depot holds a part of the objects in use; what is beyond goes back to the spans.
  *
- * Each class has a lock, which guards its depot, its lists and the records of its spans.
+ * Each class keeps what a thread gave back, and the spans that it took from last, in the thread's lane, and looks there first: so
+ * objects, bitmaps and lists stay in the caches of one processor. What its own lane lacks, a thread takes from the others: there is
+ * no new span while any of them has a free object.
+ *
+ * Each class has a lock, which guards its depots, its lists and the records of its spans.
  */
 #include "hakmem/plugin.h"
 
@@ -22,8 +26,11 @@
 
 enum {
   LEVELS = 8,     /* lists of spans, by how much of them is free */
-  RUNS = 8,       /* records of runs made at a time */
+  RUN_ROOM = 64,  /* objects that a record of a run has room for; longer runs have several */
+  RUNS = 8,       /* records made at a time */
   VISITS = 8,     /* spans that one refill takes from at most */
+  LANES = 32,     /* most that there can be: the bits of a word */
+  LINE = 64,      /* bytes of a cache line */
   DEPOT_SHARE = 8 /* the depot holds so large a part of the objects in use, */
 };
 
@@ -81,31 +88,97 @@ static const hak_counter slab_counters[] = {
 struct run {
   struct run *next;
   uint64_t count;
-  void *objects[HAK_RUN_MAX];
+  void *objects[RUN_ROOM];
+};
+
+/* A class in one lane, under the lock of the class. */
+struct lane {
+  struct run *depot;            /* the last one to come is the first */
+  struct run *idle;             /* records without objects */
+  struct span *partial[LEVELS]; /* spans with free objects, not all of them, by how many; 0 is the fullest */
+  uint32_t levels;              /* bit i: partial[i] is not empty */
 };
 
 struct __attribute__((aligned(64))) slab_class {
   hak_lock lock;
-  uint32_t size;                /* bytes of an object; constant, as are the next three */
-  uint32_t granules;            /* of a span */
-  uint32_t capacity;            /* objects of a span */
-  uint64_t reciprocal;          /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
-  uint32_t levels;              /* bit i: partial[i] is not empty */
-  uint32_t visited;             /* the depot was used since slab_expire looked last */
-  uint32_t roomy;               /* the last flush left room in the depot; atomic for readers without the lock, as a hint */
-  struct run *depot;            /* the last one to come is the first */
-  struct run *idle;             /* records without objects */
-  uint64_t waiting;             /* objects in the depot */
-  uint64_t total;               /* objects of all spans of the class */
-  uint64_t free;                /* of them, in no run: their bits are set */
-  struct span *partial[LEVELS]; /* spans with free objects, not all of them, by how many; 0 is the fullest */
+  uint32_t size;       /* bytes of an object; constant, as are the next three */
+  uint32_t granules;   /* of a span */
+  uint32_t capacity;   /* objects of a span */
+  uint64_t reciprocal; /* 2^32 / (size / 16), rounded up: what is divided by the size is multiplied by it; constant */
+  uint32_t depots;     /* bit i: runs wait in the depot of lane i */
+  uint32_t partials;   /* bit i: spans are listed in lane i */
+  uint32_t visited;    /* a depot was used since slab_expire looked last */
+  uint32_t roomy;      /* the last flush left room in the depots; atomic for readers without the lock, as a hint */
+  uint64_t waiting;    /* objects in all depots */
+  uint64_t total;      /* objects of all spans of the class */
+  uint64_t free;       /* of them, in no run: their bits are set */
 };
 
 struct slab {
   const hak_host *host;
   struct span_pool *pool;
+  hak_lock lock; /* for lane_count and threads; taken before those of classes */
+  uint32_t lane_count;
+  uint32_t threads[LANES];     /* in each lane */
+  struct lane *lanes[LANES];   /* [class_count] each; a lane that has come stays */
   struct slab_class classes[]; /* host->class_count */
 };
+
+/* ---- lanes ----------------------------------------------------------------------------------------------------------- */
+
+/* One more lane, if that may be and there is memory. Under the slab's lock, or before there are threads. */
+static bool add_lane(struct slab *slab)
+{
+  struct lane *lane = NULL;
+  if (slab->lane_count < LANES) {
+    lane = slab->host->meta_alloc(slab->host, slab->host->class_count * sizeof *lane, LINE);
+  }
+  if (lane != NULL) {
+    slab->lanes[slab->lane_count++] = lane;
+  }
+  return lane != NULL;
+}
+
+/* Gives a lane to a thread: one with the fewest threads, a new one before two have to share. */
+static uint32_t settle_down(struct slab *slab, void **slot)
+{
+  uint32_t best = 0;
+  hak_lock_acquire(slab->host, &slab->lock);
+  for (uint32_t i = 1; i < slab->lane_count; i++) {
+    best = slab->threads[i] < slab->threads[best] ? i : best;
+  }
+  if (slab->threads[best] != 0 && add_lane(slab)) {
+    best = slab->lane_count - 1;
+  }
+  slab->threads[best]++;
+  hak_lock_release(slab->host, &slab->lock);
+  __atomic_store_n((uintptr_t *)slot, (uintptr_t)best + 1, __ATOMIC_RELAXED);
+  return best;
+}
+
+/* The lane of the calling thread, whose slot has its number, from 1 on. */
+static uint32_t lane_of(struct slab *slab, void **slot)
+{
+  uintptr_t lane = __atomic_load_n((uintptr_t *)slot, __ATOMIC_RELAXED);
+  return lane != 0 ? (uint32_t)lane - 1 : settle_down(slab, slot);
+}
+
+static struct lane *lane_at(const struct slab *slab, uint32_t lane, const struct slab_class *class)
+{
+  return &slab->lanes[lane][class - slab->classes];
+}
+
+static bool has(uint32_t set, uint32_t lane)
+{
+  return (set >> lane & 1) != 0;
+}
+
+/* That lane, if it is in the set, which is not empty; else the next one. */
+static uint32_t nearest(uint32_t set, uint32_t lane)
+{
+  uint32_t from = set & ~0U << lane;
+  return (uint32_t)__builtin_ctz(from != 0 ? from : set);
+}
 
 /* ---- spans of a class, under its lock -------------------------------------------------------------------------------- */
 
@@ -116,10 +189,11 @@ static uint32_t level_of(const struct slab_class *class, const struct span *span
   return level < LEVELS ? level : LEVELS - 1;
 }
 
-static void list(struct slab_class *class, struct span *span)
+static void list(const struct slab *slab, struct slab_class *class, struct span *span)
 {
+  struct lane *lane = lane_at(slab, span->lane, class);
   uint32_t level = level_of(class, span);
-  struct span *first = class->partial[level];
+  struct span *first = lane->partial[level];
   span->level = (uint8_t)level;
   span->listed = true;
   span->prev = NULL;
@@ -127,17 +201,20 @@ static void list(struct slab_class *class, struct span *span)
   if (first != NULL) {
     first->prev = span;
   }
-  class->partial[level] = span;
-  class->levels |= 1U << level;
+  lane->partial[level] = span;
+  lane->levels |= 1U << level;
+  class->partials |= 1U << span->lane;
 }
 
-static void unlist(struct slab_class *class, struct span *span)
+static void unlist(const struct slab *slab, struct slab_class *class, struct span *span)
 {
   if (span->prev != NULL) {
     span->prev->next = span->next;
   } else {
-    class->partial[span->level] = span->next;
-    class->levels &= span->next == NULL ? ~(1U << span->level) : ~0U;
+    struct lane *lane = lane_at(slab, span->lane, class);
+    lane->partial[span->level] = span->next;
+    lane->levels &= span->next == NULL ? ~(1U << span->level) : ~0U;
+    class->partials &= lane->levels == 0 ? ~(1U << span->lane) : ~0U;
   }
   if (span->next != NULL) {
     span->next->prev = span->prev;
@@ -145,22 +222,40 @@ static void unlist(struct slab_class *class, struct span *span)
   span->listed = false;
 }
 
-/*
- * The span to take from: the fullest, but one that is full up to an eighth last, since it would be visited for a few objects. A new
- * one when there is none, with all its objects free. NULL when there is no memory.
- */
-static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t cls)
+/* The fullest span of a lane, but one that is full up to an eighth last, since it would be visited for a few objects. */
+static struct span *fullest(const struct slab *slab, struct slab_class *class, uint32_t lane)
 {
-  uint32_t levels = (class->levels & ~1U) != 0 ? class->levels & ~1U : class->levels;
-  if (levels != 0) {
-    struct span *span = class->partial[__builtin_ctz(levels)];
-    unlist(class, span);
-    return span;
-  }
-  struct span *span = span_pool_get(slab->pool, cls, class->granules, class->capacity, class->total / 2 >= class->capacity);
+  const struct lane *from = lane_at(slab, lane, class);
+  uint32_t levels = (from->levels & ~1U) != 0 ? from->levels & ~1U : from->levels;
+  struct span *span = from->partial[__builtin_ctz(levels)];
+  unlist(slab, class, span);
+  return span;
+}
+
+/* A span from the pool, all its objects free: an empty one of the lane, or `any`. NULL when there is none. */
+static struct span *add(struct slab *slab, struct slab_class *class, uint32_t lane, bool any)
+{
+  const struct span_order order = {.cls = (uint32_t)(class - slab->classes),
+                                   .granules = class->granules,
+                                   .capacity = class->capacity,
+                                   .lane = lane,
+                                   .large = class->total / 2 >= class->capacity,
+                                   .any = any};
+  struct span *span = span_pool_get(slab->pool, &order);
   if (span != NULL) {
     class->total += class->capacity;
     class->free += class->capacity;
+  }
+  return span;
+}
+
+/* The span to take from: one of the lane, or, if it has none and `any` may be, one of another lane, or a new one. NULL: there is none. */
+static struct span *choose(struct slab *slab, struct slab_class *class, uint32_t lane, bool any)
+{
+  bool listed = has(class->partials, lane) || (any && class->partials != 0);
+  struct span *span = listed ? fullest(slab, class, nearest(class->partials, lane)) : add(slab, class, lane, any);
+  if (span != NULL) {
+    span->lane = (uint8_t)lane;
   }
   return span;
 }
@@ -200,25 +295,32 @@ static uint64_t index_of(const struct slab_class *class, uint64_t offset)
   return (offset / 16 * class->reciprocal) >> 32;
 }
 
-/* Marks an object of the span free. False when it was free already. */
-static bool put(const struct slab_class *class, struct span *span, const void *object)
+/* Marks objects of the span free: objects[i], and those behind it whose bits are in the same word. Returns the first that is not. */
+static uint32_t put(const struct slab *slab, const struct slab_class *class, struct span *span, void *const *objects,
+                    void *const *tags, uint32_t i, uint32_t count)
 {
-  uint64_t index = index_of(class, (uint64_t)((const char *)object - span->base));
-  uint64_t bit = UINT64_C(1) << (index & 63);
+  uint64_t index = index_of(class, (uint64_t)((const char *)objects[i] - span->base));
   uint32_t word = (uint32_t)(index / 64);
-  if ((span->bits[word] & bit) != 0) {
-    return false;
-  }
-  span->bits[word] |= bit;
+  uint64_t bits = span->bits[word];
+  do {
+    uint64_t bit = UINT64_C(1) << (index & 63);
+    if ((bits & bit) != 0) {
+      slab->host->misuse(slab->host, objects[i]); /* it was free already */
+    }
+    bits |= bit;
+    i++;
+    index = i < count && tags[i] == span ? index_of(class, (uint64_t)((const char *)objects[i] - span->base)) : UINT64_MAX;
+  } while (index / 64 == word);
+  span->bits[word] = bits;
   span->cursor = word < span->cursor ? word : span->cursor;
-  return true;
+  return i;
 }
 
 /* The span has got free objects: it moves to the list where it belongs, or, when it is empty, to the chain *empty. */
-static void settle(struct slab_class *class, struct span *span, struct span **empty)
+static void settle(const struct slab *slab, struct slab_class *class, struct span *span, struct span **empty)
 {
   if (span->listed && (span->free == class->capacity || level_of(class, span) != span->level)) {
-    unlist(class, span);
+    unlist(slab, class, span);
   }
   if (span->free == class->capacity) {
     class->total -= class->capacity;
@@ -226,7 +328,7 @@ static void settle(struct slab_class *class, struct span *span, struct span **em
     span->next = *empty;
     *empty = span;
   } else if (!span->listed) {
-    list(class, span);
+    list(slab, class, span);
   }
 }
 
@@ -237,13 +339,11 @@ static void scatter(struct slab *slab, struct slab_class *class, void *const *ob
   for (uint32_t i = 0; i < count;) {
     struct span *span = tags[i];
     uint32_t first = i;
-    for (; i < count && tags[i] == span; i++) {
-      if (!put(class, span, objects[i])) {
-        slab->host->misuse(slab->host, objects[i]);
-      }
+    while (i < count && tags[i] == span) {
+      i = put(slab, class, span, objects, tags, i, count);
     }
     span->free += i - first;
-    settle(class, span, empty);
+    settle(slab, class, span, empty);
   }
   class->free += count;
   hak_count(slab->host, SLAB_SCATTERED, count);
@@ -251,55 +351,70 @@ static void scatter(struct slab *slab, struct slab_class *class, void *const *ob
 
 /* ---- the depot of a class, under its lock ---------------------------------------------------------------------------- */
 
-/* False when there is no memory to write the objects down. */
-static bool depot_push(struct slab *slab, struct slab_class *class, void *const *objects, uint32_t count)
+/* A record to write objects down. NULL when there is no memory. */
+static struct run *depot_record(struct slab *slab, struct lane *lane)
 {
-  if (class->idle == NULL) {
+  if (lane->idle == NULL) {
     struct run *fresh = slab->host->meta_alloc(slab->host, RUNS * sizeof *fresh, _Alignof(struct run));
     for (int i = RUNS; fresh != NULL && i-- > 0;) {
-      fresh[i].next = class->idle;
-      class->idle = &fresh[i];
+      fresh[i].next = lane->idle;
+      lane->idle = &fresh[i];
     }
   }
-  struct run *run = class->idle;
-  if (run == NULL) {
-    return false;
+  struct run *run = lane->idle;
+  if (run != NULL) {
+    lane->idle = run->next;
   }
-  class->idle = run->next;
-  memcpy(run->objects, objects, count * sizeof *objects);
-  run->count = count;
-  run->next = class->depot;
-  class->depot = run;
-  class->waiting += count;
-  class->visited = 1;
-  return true;
+  return run;
 }
 
-/* Up to `want` objects of the last run. Returns how many, 0 when the depot is empty. */
-static uint32_t depot_pop(struct slab_class *class, void **objects, uint32_t want)
+/* Takes objects in. Returns how many: fewer than `count` when there is no memory to write them down. */
+static uint32_t depot_push(struct slab *slab, struct slab_class *class, uint32_t lane, void *const *objects, uint32_t count)
 {
-  struct run *run = class->depot;
-  if (run == NULL) {
-    return 0;
+  struct lane *own = lane_at(slab, lane, class);
+  uint32_t done = 0;
+  for (struct run *run; done < count && (run = depot_record(slab, own)) != NULL; done += (uint32_t)run->count) {
+    run->count = count - done < RUN_ROOM ? count - done : RUN_ROOM;
+    memcpy(run->objects, objects + done, run->count * sizeof *objects);
+    run->next = own->depot;
+    own->depot = run;
   }
-  uint32_t count = run->count < want ? (uint32_t)run->count : want;
-  run->count -= count;
-  memcpy(objects, run->objects + run->count, count * sizeof *objects);
-  if (run->count == 0) {
-    class->depot = run->next;
-    run->next = class->idle;
-    class->idle = run;
-  }
-  class->waiting -= count;
+  class->depots |= own->depot != NULL ? 1U << lane : 0;
+  class->waiting += done;
   class->visited = 1;
+  return done;
+}
+
+/* Up to `want` objects of the lane, the last to come at the end. Returns how many. */
+static uint32_t depot_pop(const struct slab *slab, struct slab_class *class, uint32_t lane, void **objects, uint32_t want)
+{
+  struct lane *from = lane_at(slab, lane, class);
+  uint32_t count = 0;
+  for (struct run *run; count < want && (run = from->depot) != NULL;) {
+    uint32_t taken = run->count < want - count ? (uint32_t)run->count : want - count;
+    run->count -= taken;
+    count += taken;
+    memcpy(objects + want - count, run->objects + run->count, taken * sizeof *objects);
+    if (run->count == 0) {
+      from->depot = run->next;
+      run->next = from->idle;
+      from->idle = run;
+    }
+  }
+  if (count != 0) {
+    memmove(objects, objects + want - count, count * sizeof *objects);
+    class->depots &= from->depot == NULL ? ~(1U << lane) : ~0U;
+    class->waiting -= count;
+    class->visited = 1;
+  }
   return count;
 }
 
-/* Sends the objects of a run back to their spans. */
-static void depot_scatter(struct slab *slab, struct slab_class *class, uint32_t cls, struct span **empty)
+/* Sends objects back to their spans: those of one record. */
+static void depot_scatter(struct slab *slab, struct slab_class *class, uint32_t cls, uint32_t lane, struct span **empty)
 {
-  void *objects[HAK_RUN_MAX], *tags[HAK_RUN_MAX];
-  uint32_t count = depot_pop(class, objects, HAK_RUN_MAX);
+  void *objects[RUN_ROOM], *tags[RUN_ROOM];
+  uint32_t count = depot_pop(slab, class, nearest(class->depots, lane), objects, RUN_ROOM);
   slab->host->span_tags(slab->host, cls, objects, count, tags);
   scatter(slab, class, objects, tags, count, empty);
 }
@@ -312,34 +427,73 @@ static uint64_t depot_room(const struct slab_class *class)
   return share > floor ? share : floor;
 }
 
-/* ---- callbacks ------------------------------------------------------------------------------------------------------- */
+/* ---- refill, under the lock of the class ------------------------------------------------------------------------------ */
 
-static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects, uint32_t want)
+/* Objects of spans, in the order of their addresses within each. *dense is one of the spans that will be dense. Returns how many. */
+static uint32_t gather(struct slab *slab, struct slab_class *class, uint32_t lane, bool any, void **objects, uint32_t want,
+                       struct span **dense)
 {
-  (void)slot; /* nothing is kept per thread: the core's magazines are that */
-  struct slab *slab = self;
-  struct slab_class *class = &slab->classes[cls];
-  hak_lock_acquire(slab->host, &class->lock);
-  uint32_t count = depot_pop(class, objects, want);
-  bool handed_over = count != 0;
-  struct span *dense = NULL;
-  for (uint32_t visit = 0; !handed_over && count < want && visit < VISITS; visit++) {
-    struct span *span = choose(slab, class, cls);
+  uint32_t count = 0;
+  for (uint32_t visit = 0; count < want && visit < VISITS; visit++) {
+    struct span *span = choose(slab, class, lane, any);
     if (span == NULL) {
       break;
     }
     uint32_t taken = take(class, span, objects + count, want - count);
     count += taken;
-    dense = will_be_dense(slab, class, span) ? span : dense;
+    *dense = will_be_dense(slab, class, span) ? span : *dense;
     span->fresh = false;
     class->free -= taken;
     if (span->free != 0) {
-      list(class, span);
+      list(slab, class, span);
     }
+  }
+  return count;
+}
+
+/*
+ * The program gets the last object of a run first. Objects that lie side by side are turned round for it: a program that goes through
+ * what it has allocated then goes upwards, as processors expect. Others are left alone: the first ones may share a cache line with
+ * objects of other threads, and are best used last.
+ */
+static void ascend(const struct slab_class *class, void **objects, uint32_t count)
+{
+  uintptr_t first = (uintptr_t)objects[0], last = (uintptr_t)objects[count - 1];
+  if (first % LINE == 0 && last - first == (uint64_t)(count - 1) * class->size) {
+    for (uint32_t i = 0, j = count - 1; i < j; i++, j--) {
+      void *object = objects[i];
+      objects[i] = objects[j];
+      objects[j] = object;
+    }
+  }
+}
+
+/* ---- callbacks ------------------------------------------------------------------------------------------------------- */
+
+static int32_t slab_refill(void *self, void **slot, uint32_t cls, void **objects, uint32_t want)
+{
+  struct slab *slab = self;
+  uint32_t lane = lane_of(slab, slot);
+  struct slab_class *class = &slab->classes[cls];
+  hak_lock_acquire(slab->host, &class->lock);
+  struct span *dense = NULL;
+  uint32_t count = depot_pop(slab, class, lane, objects, want);
+  bool handed_over = count != 0;
+  if (count == 0) {
+    count = gather(slab, class, lane, false, objects, want, &dense);
+  }
+  if (count == 0 && class->depots != 0) {
+    count = depot_pop(slab, class, nearest(class->depots, lane), objects, want);
+    handed_over = true;
+  }
+  if (count == 0) {
+    count = gather(slab, class, lane, true, objects, want, &dense);
   }
   hak_lock_release(slab->host, &class->lock);
   if (handed_over) {
     hak_count(slab->host, SLAB_HANDOVERS, 1);
+  } else if (count != 0) {
+    ascend(class, objects, count);
   }
   if (dense != NULL) { /* it stays, since some of its objects are ours */
     (void)populate(slab->host, dense->base, dense->length);
@@ -363,11 +517,11 @@ static bool begin_right(const struct slab_class *class, void *const *objects, ui
 
 static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objects, uint32_t count)
 {
-  (void)slot;
   struct slab *slab = self;
+  uint32_t lane = lane_of(slab, slot);
   struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
-  void *tags[HAK_RUN_MAX];
+  void *tags[HAK_RUN_LONGEST];
   bool long_enough = count * class->size >= SHORT;
   bool roomy = __atomic_load_n(&class->roomy, __ATOMIC_RELAXED) != 0;
   bool checked = long_enough && roomy && class->granules == 1 && begin_right(class, objects, count);
@@ -376,16 +530,17 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
   }
   hak_lock_acquire(slab->host, &class->lock);
   bool wait = long_enough && class->waiting + count <= depot_room(class);
-  if (!wait || !depot_push(slab, class, objects, count)) {
+  uint32_t kept = wait ? depot_push(slab, class, lane, objects, count) : 0;
+  if (kept < count) {
     if (checked) {
-      slab->host->span_tags(slab->host, cls, objects, count, tags);
+      slab->host->span_tags(slab->host, cls, objects + kept, count - kept, tags + kept);
     }
-    scatter(slab, class, objects, tags, count, &empty);
+    scatter(slab, class, objects + kept, tags + kept, count - kept, &empty);
   }
   while (class->waiting > depot_room(class)) {
-    depot_scatter(slab, class, cls, &empty);
+    depot_scatter(slab, class, cls, lane, &empty);
   }
-  __atomic_store_n(&class->roomy, class->waiting + HAK_RUN_MAX <= depot_room(class), __ATOMIC_RELAXED);
+  __atomic_store_n(&class->roomy, class->waiting + HAK_RUN_LONGEST <= depot_room(class), __ATOMIC_RELAXED);
   hak_lock_release(slab->host, &class->lock);
   if (empty != NULL) {
     span_pool_put(slab->pool, empty);
@@ -400,9 +555,9 @@ static void empty_depot(struct slab *slab, uint32_t cls)
   bool more = true;
   while (more) {
     hak_lock_acquire(slab->host, &class->lock);
-    more = class->depot != NULL;
+    more = class->depots != 0;
     if (more) {
-      depot_scatter(slab, class, cls, &empty);
+      depot_scatter(slab, class, cls, 0, &empty);
     }
     hak_lock_release(slab->host, &class->lock);
   }
@@ -439,9 +594,21 @@ static size_t slab_trim(void *self)
   return span_pool_trim(slab->pool);
 }
 
+static void slab_thread_exit(void *self, void **slot)
+{
+  struct slab *slab = self;
+  uintptr_t lane = __atomic_load_n((uintptr_t *)slot, __ATOMIC_RELAXED);
+  if (lane != 0) {
+    hak_lock_acquire(slab->host, &slab->lock);
+    slab->threads[lane - 1] -= slab->threads[lane - 1] != 0;
+    hak_lock_release(slab->host, &slab->lock);
+  }
+}
+
 static void slab_fork_prepare(void *self)
 {
   struct slab *slab = self;
+  hak_lock_acquire(slab->host, &slab->lock);
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
     hak_lock_acquire(slab->host, &slab->classes[cls].lock);
   }
@@ -455,12 +622,16 @@ static void slab_fork_parent(void *self)
   for (uint32_t cls = slab->host->class_count; cls-- > 0;) {
     hak_lock_release(slab->host, &slab->classes[cls].lock);
   }
+  hak_lock_release(slab->host, &slab->lock);
 }
 
+/* The only thread of the child may be in any lane. */
 static void slab_fork_child(void *self)
 {
   struct slab *slab = self;
   span_pool_fork_child(slab->pool);
+  memset(slab->threads, 0, sizeof slab->threads);
+  slab->lock.word = 0;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
     slab->classes[cls].lock.word = 0;
   }
@@ -500,7 +671,7 @@ static int32_t slab_start(const hak_host *host, const hak_value *values, void **
     slab->host = host;
     slab->pool = span_pool_start(host, &setup);
   }
-  if (slab == NULL || slab->pool == NULL) {
+  if (slab == NULL || slab->pool == NULL || !add_lane(slab)) {
     host->log(host, "no memory to start with");
     return HAK_NO_MEMORY;
   }
@@ -519,12 +690,14 @@ static const hak_backend_ops slab_ops = {
     .granularity = HAK_CLASS,
     .refill = slab_refill,
     .flush = slab_flush,
+    .thread_exit = slab_thread_exit,
     .trim = slab_trim,
     .fork_prepare = slab_fork_prepare,
     .fork_parent = slab_fork_parent,
     .fork_child = slab_fork_child,
     .expire = slab_expire,
     .looks = 1,
+    .run = HAK_RUN_LONGEST,
 };
 
 HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {

@@ -16,6 +16,7 @@
 enum {
   LENGTHS = 33, /* granules of the longest span, and one */
   KINDS = 3,    /* of records, by the words that their bitmaps have room for */
+  GROUPS = 4,   /* of lanes */
   BATCH = 16    /* records made at a time */
 };
 
@@ -32,12 +33,12 @@ struct list {
 struct span_pool {
   const hak_host *host;
   hak_lock lock;
-  struct span_setup setup;    /* pages and first are constant; keep and age are atomic */
-  size_t bytes[SPAN_SOURCES]; /* of spans, by where they come from */
-  size_t empty;               /* bytes of empty spans */
-  struct fault_meter meter;   /* what pages of the second source cost */
-  struct list lists[LENGTHS]; /* of empty spans, by their granules */
-  struct span *idle[KINDS];   /* records without a span */
+  struct span_setup setup;            /* pages and first are constant; keep and age are atomic */
+  size_t bytes[SPAN_SOURCES];         /* of spans, by where they come from */
+  size_t empty;                       /* bytes of empty spans */
+  struct fault_meter meter;           /* what pages of the second source cost */
+  struct list lists[GROUPS][LENGTHS]; /* of empty spans, by their lanes and granules */
+  struct span *idle[KINDS];           /* records without a span */
 };
 
 /* ---- records, under pool->lock --------------------------------------------------------------------------------------- */
@@ -82,7 +83,7 @@ static void record_put(struct span_pool *pool, struct span *span)
 
 static void add(struct span_pool *pool, struct span *span)
 {
-  struct list *list = &pool->lists[span->granules];
+  struct list *list = &pool->lists[span->lane % GROUPS][span->granules];
   span->prev = NULL;
   span->next = list->newest;
   if (list->newest != NULL) {
@@ -96,7 +97,7 @@ static void add(struct span_pool *pool, struct span *span)
 
 static void take_out(struct span_pool *pool, struct span *span)
 {
-  struct list *list = &pool->lists[span->granules];
+  struct list *list = &pool->lists[span->lane % GROUPS][span->granules];
   *(span->prev != NULL ? &span->prev->next : &list->newest) = span->next;
   *(span->next != NULL ? &span->next->prev : &list->oldest) = span->prev;
   pool->empty -= span->granules * HAK_GRANULE;
@@ -115,8 +116,8 @@ static struct span *dismiss(struct span_pool *pool, struct span *span, struct sp
 static struct span *shrink(struct span_pool *pool, size_t keep, uint64_t before)
 {
   struct span *surplus = NULL;
-  for (uint32_t length = LENGTHS; length-- > 0;) { /* long ones first: fewer calls for the same bytes */
-    struct list *list = &pool->lists[length];
+  for (uint32_t i = LENGTHS * GROUPS; i-- > 0;) { /* long ones first: fewer calls for the same bytes */
+    struct list *list = &pool->lists[i % GROUPS][i / GROUPS];
     while (list->oldest != NULL && (pool->empty > keep || list->oldest->stamp <= before)) {
       surplus = dismiss(pool, list->oldest, surplus);
     }
@@ -212,27 +213,37 @@ static bool find_place(struct span_pool *pool, struct span *span, uint32_t granu
   return true;
 }
 
-/* An empty span of that class, or of another, or a new one: registered for the class. NULL when there is no memory. */
-static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large)
+/* The empty span that was used last by the lane, or others of its group, or, if `any` will do, of another group. NULL: there is none. */
+static struct span *find_empty(const struct span_pool *pool, const struct span_order *order)
 {
-  struct span *empty = pool->lists[granules].newest;
-  if (empty != NULL && empty->cls == cls) {
+  struct span *empty = NULL;
+  for (uint32_t i = 0; empty == NULL && i < (order->any ? GROUPS : 1); i++) {
+    empty = pool->lists[(order->lane + i) % GROUPS][order->granules].newest;
+  }
+  return empty;
+}
+
+/* An empty span of that class, or of another, or a new one: registered for the class. NULL when there is none. */
+static struct span *obtain(struct span_pool *pool, const struct span_order *order)
+{
+  struct span *empty = find_empty(pool, order);
+  if (empty != NULL && empty->cls == order->cls) {
     take_out(pool, empty);
     return empty;
   }
-  struct span *span = record_get(pool, (capacity + 63) / 64);
+  struct span *span = empty != NULL || order->any ? record_get(pool, (order->capacity + 63) / 64) : NULL;
   if (span == NULL) {
     return NULL;
   }
   if (empty != NULL) {
     inherit(pool, span, empty);
-  } else if (!find_place(pool, span, granules, large)) {
+  } else if (!find_place(pool, span, order->granules, order->large)) {
     record_put(pool, span);
     return NULL;
   }
-  span->granules = (uint16_t)granules;
-  span->cls = cls;
-  if (pool->host->span_register(pool->host, span->base, granules * HAK_GRANULE, cls, span) != HAK_OK) {
+  span->granules = (uint16_t)order->granules;
+  span->cls = order->cls;
+  if (pool->host->span_register(pool->host, span->base, order->granules * HAK_GRANULE, order->cls, span) != HAK_OK) {
     span->next = NULL;
     (void)give_back(pool, span);
     return NULL;
@@ -240,12 +251,13 @@ static struct span *obtain(struct span_pool *pool, uint32_t cls, uint32_t granul
   return span;
 }
 
-struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large)
+struct span *span_pool_get(struct span_pool *pool, const struct span_order *order)
 {
   hak_lock_acquire(pool->host, &pool->lock);
-  struct span *span = obtain(pool, cls, granules, capacity, large);
+  struct span *span = obtain(pool, order);
   show(pool);
   hak_lock_release(pool->host, &pool->lock);
+  uint32_t capacity = order->capacity;
   if (span != NULL) {
     memset(span->bits, 0xff, capacity / 64 * sizeof(uint64_t));
     if (capacity % 64 != 0) {

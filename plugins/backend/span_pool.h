@@ -28,7 +28,8 @@ struct span {
   uint8_t listed;    /* it is in a list of its class */
   uint8_t source;    /* of its pages: index into span_setup.pages */
   uint8_t fresh;     /* nobody has had objects of it, and its pages are small and not there yet */
-  uint8_t reserved[4];
+  uint8_t lane;      /* of the class, the last one when it is empty */
+  uint8_t reserved[3];
   uint64_t bits[]; /* bit i: object i is free; bits beyond the last object are never set */
 };
 
@@ -41,6 +42,15 @@ struct span_setup {
   uint64_t age; /* milliseconds that they are kept for; 0: no bound */
 };
 
+/* What a class needs. */
+struct span_order {
+  uint32_t cls, granules;
+  uint32_t capacity; /* objects */
+  uint32_t lane;
+  bool large; /* the class has much memory */
+  bool any;   /* else only an empty one of the lane */
+};
+
 struct span_pool;
 
 #pragma GCC visibility push(hidden)
@@ -48,8 +58,8 @@ struct span_pool;
 /* [load] NULL when there is no memory. */
 struct span_pool *span_pool_start(const hak_host *host, const struct span_setup *setup);
 
-/* [any] A span that is registered for the class, with `capacity` free objects; `large`: the class has much memory. NULL: there is none. */
-struct span *span_pool_get(struct span_pool *pool, uint32_t cls, uint32_t granules, uint32_t capacity, bool large);
+/* [any] A span that is registered for the class, with that many free objects. NULL: there is none. */
+struct span *span_pool_get(struct span_pool *pool, const struct span_order *order);
 
 /* [any] Takes a chain of empty spans, keeps them or gives them back. The caller holds no lock. */
 void span_pool_put(struct span_pool *pool, struct span *chain);

@@ -58,6 +58,9 @@ static const struct row rows[] = {
     VALUE(HAK_CLASS_MAX, 262144),
     VALUE(HAK_BINS, 48),
     VALUE(HAK_RUN_MAX, 64),
+#if HAK_ABI_MINOR >= 3
+    VALUE(HAK_RUN_LONGEST, 256),
+#endif
     VALUE(HAK_PURGE_SPANS, 64),
     VALUE(HAK_OK, 0),
     VALUE(HAK_UNSUPPORTED, -1),
@@ -209,6 +212,9 @@ static const struct row rows[] = {
     MEMBER(hak_backend_ops, free_many, 96, 8),
     MEMBER(hak_backend_ops, expire, 104, 8),
     MEMBER(hak_backend_ops, looks, 112, 4),
+#if HAK_ABI_MINOR >= 3
+    MEMBER(hak_backend_ops, run, 116, 4),
+#endif
     GROWS(hak_need, 32, 8),
     MEMBER(hak_need, size, 0, 8),
     MEMBER(hak_need, align, 8, 8),
