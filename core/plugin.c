@@ -207,9 +207,6 @@ static bool serve(struct plugin *plugin, const char *name, struct complaint *c)
       return complain(c, lacking != NULL ? "all members that its granularity needs" : "fewer", "%s%s",
                       lacking != NULL ? "no " : "too many backends", lacking != NULL ? lacking : "");
     }
-    if (d->abi_minor < 3) { /* padding was there */
-      plugin->backend->ops.run = HAK_RUN_MAX;
-    }
     plugin->backend->self = plugin->self;
     plugin->inside = plugin->backend->inside;
     return true;

@@ -427,6 +427,7 @@ typedef struct hak_backend_ops {
    * host->hardened is 0; so the core need not look at the objects before.
    */
   uint32_t looks;
+  uint32_t reserved; /* 0 */
 
   /* Class, optional. Objects of the longest run that refill and flush can do: up to HAK_RUN_LONGEST; less than HAK_RUN_MAX counts as that. */
   uint32_t run;

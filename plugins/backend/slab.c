@@ -163,9 +163,14 @@ static uint32_t lane_of(struct slab *slab, void **slot)
   return lane != 0 ? (uint32_t)lane - 1 : settle_down(slab, slot);
 }
 
+static uint32_t number_of(const struct slab *slab, const struct slab_class *class)
+{
+  return (uint32_t)(class - slab->classes);
+}
+
 static struct lane *lane_at(const struct slab *slab, uint32_t lane, const struct slab_class *class)
 {
-  return &slab->lanes[lane][class - slab->classes];
+  return &slab->lanes[lane][number_of(slab, class)];
 }
 
 static bool has(uint32_t set, uint32_t lane)
@@ -235,7 +240,7 @@ static struct span *fullest(const struct slab *slab, struct slab_class *class, u
 /* A span from the pool, all its objects free: an empty one of the lane, or `any`. NULL when there is none. */
 static struct span *add(struct slab *slab, struct slab_class *class, uint32_t lane, bool any)
 {
-  const struct span_order order = {.cls = (uint32_t)(class - slab->classes),
+  const struct span_order order = {.cls = number_of(slab, class),
                                    .granules = class->granules,
                                    .capacity = class->capacity,
                                    .lane = lane,
@@ -411,11 +416,11 @@ static uint32_t depot_pop(const struct slab *slab, struct slab_class *class, uin
 }
 
 /* Sends objects back to their spans: those of one record. */
-static void depot_scatter(struct slab *slab, struct slab_class *class, uint32_t cls, uint32_t lane, struct span **empty)
+static void depot_scatter(struct slab *slab, struct slab_class *class, uint32_t lane, struct span **empty)
 {
   void *objects[RUN_ROOM], *tags[RUN_ROOM];
   uint32_t count = depot_pop(slab, class, nearest(class->depots, lane), objects, RUN_ROOM);
-  slab->host->span_tags(slab->host, cls, objects, count, tags);
+  slab->host->span_tags(slab->host, number_of(slab, class), objects, count, tags);
   scatter(slab, class, objects, tags, count, empty);
 }
 
@@ -538,7 +543,7 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
     scatter(slab, class, objects + kept, tags + kept, count - kept, &empty);
   }
   while (class->waiting > depot_room(class)) {
-    depot_scatter(slab, class, cls, lane, &empty);
+    depot_scatter(slab, class, lane, &empty);
   }
   __atomic_store_n(&class->roomy, class->waiting + HAK_RUN_LONGEST <= depot_room(class), __ATOMIC_RELAXED);
   hak_lock_release(slab->host, &class->lock);
@@ -548,16 +553,15 @@ static void slab_flush(void *self, void **slot, uint32_t cls, void *const *objec
 }
 
 /* Scatters what waits in the depot of a class; others get at it between any two runs. */
-static void empty_depot(struct slab *slab, uint32_t cls)
+static void empty_depot(struct slab *slab, struct slab_class *class)
 {
-  struct slab_class *class = &slab->classes[cls];
   struct span *empty = NULL;
   bool more = true;
   while (more) {
     hak_lock_acquire(slab->host, &class->lock);
     more = class->depots != 0;
     if (more) {
-      depot_scatter(slab, class, cls, 0, &empty);
+      depot_scatter(slab, class, 0, &empty);
     }
     hak_lock_release(slab->host, &class->lock);
   }
@@ -579,7 +583,7 @@ static bool slab_expire(void *self)
     more = more || (class->waiting != 0 && !left);
     hak_lock_release(slab->host, &class->lock);
     if (left) {
-      empty_depot(slab, cls);
+      empty_depot(slab, class);
     }
   }
   return span_pool_expire(slab->pool) || more;
@@ -589,7 +593,7 @@ static size_t slab_trim(void *self)
 {
   struct slab *slab = self;
   for (uint32_t cls = 0; cls < slab->host->class_count; cls++) {
-    empty_depot(slab, cls);
+    empty_depot(slab, &slab->classes[cls]);
   }
   return span_pool_trim(slab->pool);
 }

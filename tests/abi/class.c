@@ -5,8 +5,6 @@
  */
 #include "variant.h"
 
-#include <string.h>
-
 #ifdef LATER
 enum { RUN = 200 };
 #define MEMBER_RUN .run = RUN,
@@ -94,23 +92,14 @@ static int32_t class_start(const hak_host *core, const hak_value *values, void *
   return free_objects != NULL ? begin(core, values, self) : HAK_NO_MEMORY;
 }
 
-static hak_backend_ops ops = {.struct_size = OPS_SIZE,
-                              .granularity = HAK_CLASS,
-                              .refill = class_refill,
-                              .flush = class_flush,
-                              .fork_prepare = fork_prepare,
-                              .fork_parent = fork_parent,
-                              .fork_child = fork_child,
-                              .looks = 1,
-                              MEMBER_RUN FUTURE};
-
-#if HAK_ABI_MINOR < 3
-/* What was padding may have been anything. */
-__attribute__((constructor)) static void soil(void)
-{
-  size_t end = offsetof(hak_backend_ops, looks) + sizeof ops.looks;
-  memset((char *)&ops + end, 0xff, sizeof ops - end);
-}
-#endif
+static const hak_backend_ops ops = {.struct_size = OPS_SIZE,
+                                    .granularity = HAK_CLASS,
+                                    .refill = class_refill,
+                                    .flush = class_flush,
+                                    .fork_prepare = fork_prepare,
+                                    .fork_parent = fork_parent,
+                                    .fork_child = fork_child,
+                                    .looks = 1,
+                                    MEMBER_RUN FUTURE};
 
 DESCRIBE(HAK_BACKEND, class_start);

@@ -213,7 +213,8 @@ static const struct row rows[] = {
     MEMBER(hak_backend_ops, expire, 104, 8),
     MEMBER(hak_backend_ops, looks, 112, 4),
 #if HAK_ABI_MINOR >= 3
-    MEMBER(hak_backend_ops, run, 116, 4),
+    MEMBER(hak_backend_ops, reserved, 116, 4),
+    MEMBER(hak_backend_ops, run, 120, 4),
 #endif
     GROWS(hak_need, 32, 8),
     MEMBER(hak_need, size, 0, 8),
