@@ -7,6 +7,7 @@
 
 enum hki_hardening { HKI_OFF = 0, HKI_BASIC = 1, HKI_FULL = 2 };
 enum hki_foreign { HKI_FOREIGN_LIBC = 0, HKI_FOREIGN_ABORT = 1 };
+enum hki_deepbind { HKI_DEEPBIND_OURS = 0, HKI_DEEPBIND_LIBC = 1 };
 enum hki_exit_report { HKI_REPORT_OFF = 0, HKI_REPORT_TEXT, HKI_REPORT_JSON, HKI_REPORT_PROMETHEUS };
 
 struct hki_settings {
@@ -21,6 +22,7 @@ struct hki_settings {
   const char *const *plugin_path; /* directories */
   uint32_t hardening;             /* enum hki_hardening */
   uint32_t foreign;               /* enum hki_foreign */
+  uint32_t deepbind;              /* enum hki_deepbind */
   bool strict;
   bool verbose;
   uint32_t exit_report;  /* enum hki_exit_report */

@@ -36,6 +36,7 @@ struct hki_settings hki_settings = {
 
 static const char *const hardening_choices[] = {"off", "basic", "full", NULL};
 static const char *const foreign_choices[] = {"libc", "abort", NULL};
+static const char *const deepbind_choices[] = {"ours", "libc", NULL};
 static const char *const syscalls_choices[] = {"all", "basic", NULL};
 static const char *const exit_choices[] = {"off", "text", "json", "prometheus", NULL};
 
@@ -52,6 +53,7 @@ enum core_option {
   PLUGIN_PATH,
   HARDENING,
   FOREIGN,
+  DEEPBIND,
   STRICT,
   VERBOSE,
   CORE_OPTIONS
@@ -118,6 +120,11 @@ static const hak_option core_options[CORE_OPTIONS] = {
                  .fallback = "libc",
                  .choices = foreign_choices,
                  .help = "a free of memory that is not ours: hand it to libc if it can be libc's, or abort"},
+    [DEEPBIND] = {.key = "deepbind",
+                  .type = HAK_ENUM,
+                  .fallback = "ours",
+                  .choices = deepbind_choices,
+                  .help = "whose malloc and free libraries get that a program loads with RTLD_DEEPBIND"},
     [STRICT] = {.key = "strict",
                 .type = HAK_BOOL,
                 .fallback = "off",
@@ -209,6 +216,7 @@ static void read_settings(void)
   refuse_relative(hki_settings.plugin_path);
   hki_settings.hardening = core_option(HARDENING).choice;
   hki_settings.foreign = core_option(FOREIGN).choice;
+  hki_settings.deepbind = core_option(DEEPBIND).choice;
   hki_settings.strict = core_option(STRICT).flag;
   hki_settings.verbose = core_option(VERBOSE).flag;
   hki_settings.exit_report = stats_option(STATS_EXIT).choice;

@@ -5,13 +5,21 @@
  *     reentry hooked            beside hooks.so
  *     reentry linked            linked against libhakmem, also preloaded
  *     reentry copy LIBRARY      with a second copy of libhakmem, loaded by path
- *     reentry deep LIBRARY      with a library that is bound to libc's malloc (RTLD_DEEPBIND)
+ *     reentry deep LIBRARY      with a library that is loaded with RTLD_DEEPBIND, and led here
+ *     reentry bound LIBRARY     with the same, bound to libc's malloc
+ *     reentry sealed LIBRARY    with the same, where the system does not let libc's symbols be written
  */
+#include "deep.h"
 #include "probe.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <malloc.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 static void test_hooked(void)
 {
@@ -74,31 +82,84 @@ static void test_copy(const char *library)
   PROBE(good, "both copies serve their callers", "found %s, expected own bytes", "spoilt bytes or no block");
 }
 
+static const size_t sizes[] = {1, 100, 5000, 100000, 1 << 20, 40 << 20};
+
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* The library, of which everything is looked up. */
+static struct {
+  const struct deep_bound *bound;
+  void *(*make)(size_t);
+  void (*drop)(void *);
+} deep;
+
+static bool load_deep(const char *library)
+{
+  void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL | RTLD_DEEPBIND), *found[2];
+  PROBE(handle != NULL, "the library loads", "found %s, expected a handle", handle == NULL ? dlerror() : "");
+  if (handle != NULL) {
+    deep.bound = dlsym(handle, "deep_bound");
+    found[0] = dlsym(handle, "deep_make");
+    found[1] = dlsym(handle, "deep_drop");
+    memcpy(&deep.make, &found[0], sizeof found[0]);
+    memcpy(&deep.drop, &found[1], sizeof found[1]);
+  }
+  return handle != NULL;
+}
+
 static void test_deep(const char *library)
 {
-  static const size_t sizes[] = {1, 100, 5000, 100000, 1 << 20, 40 << 20};
-  void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND), *found[2];
-  PROBE(handle != NULL, "the library loads", "found %s, expected a handle", handle == NULL ? dlerror() : "");
-  if (handle == NULL) {
+  char *early[SIZES];
+  for (int i = 0; i < SIZES; i++) {
+    early[i] = malloc(sizes[i]);
+    probe_fill(early[i], sizes[i], 1);
+  }
+  if (!load_deep(library)) {
     return;
   }
-  void *(*deep_make)(size_t);
-  void (*deep_drop)(void *);
-  found[0] = dlsym(handle, "deep_make");
-  found[1] = dlsym(handle, "deep_drop");
-  memcpy(&deep_make, &found[0], sizeof deep_make);
-  memcpy(&deep_drop, &found[1], sizeof deep_drop);
+  const struct deep_bound program = {malloc,        free,           calloc, realloc, reallocarray,      memalign,
+                                     aligned_alloc, posix_memalign, valloc, pvalloc, malloc_usable_size};
+  PROBE(memcmp(deep.bound, &program, sizeof program) == 0, "the library has the program's malloc and its relatives",
+        "found %s, expected the same functions", "others");
   struct hak_totals before = probe_totals();
-  deep_drop(deep_make(100));
+  bool good = true;
+  for (int i = 0; i < SIZES; i++) {
+    good = good && probe_intact(early[i], sizes[i], sizes[i], 1);
+    deep.drop(early[i]);
+    char *block = deep.make(sizes[i]);
+    probe_fill(block, sizes[i], 2);
+    block = realloc(block, sizes[i] + 100);
+    good = good && probe_intact(block, sizes[i], sizes[i], 2);
+    deep.drop(block);
+    free(deep.make(sizes[i]));
+  }
+  struct hak_totals after = probe_totals();
+  PROBE(good, "blocks keep their bytes", "found %s, expected the same bytes", "others");
+  PROBE(after.allocs - before.allocs >= 2 * SIZES && after.frees - before.frees >= 3 * SIZES, "blocks are ours on either side",
+        "found %llu and %llu, expected 12 made and 18 freed", (unsigned long long)(after.allocs - before.allocs),
+        (unsigned long long)(after.frees - before.frees));
+  probe_equal("none is libc's", after.foreign - before.foreign, 0);
+  void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  PROBE(libc != NULL && dlsym(libc, "free") == probe_symbol("hak_free"), "libc's own name leads here, too",
+        "found %s, expected ours", "libc's");
+}
+
+static void test_bound(const char *library)
+{
+  if (!load_deep(library)) {
+    return;
+  }
+  struct hak_totals before = probe_totals();
+  deep.drop(deep.make(100));
   struct hak_totals own = probe_totals();
   probe_equal("its own blocks are libc's", own.allocs - before.allocs, 0);
   bool good = true, sized = true;
   for (int i = 0; i < 6; i++) {
-    char *block = deep_make(sizes[i]);
+    char *block = deep.make(sizes[i]);
     probe_fill(block, sizes[i], 3);
     sized = sized && malloc_usable_size(block) >= sizes[i];
     free(block);
-    block = deep_make(sizes[i]);
+    block = deep.make(sizes[i]);
     probe_fill(block, sizes[i], 4);
     block = realloc(block, sizes[i] * 2 + 100);
     good = good && block != NULL && probe_intact(block, sizes[i], sizes[i], 4);
@@ -109,7 +170,7 @@ static void test_deep(const char *library)
   struct hak_totals after = probe_totals();
   /* What stands in front of libc's blocks is other blocks' data, and may look like a header of any backend. */
   for (uint64_t forged = 0; forged < 16; forged++) {
-    char *low = deep_make(24), *high = deep_make(24);
+    char *low = deep.make(24), *high = deep.make(24);
     if (high - low == 32) {
       memcpy(low + 16, &forged, sizeof forged);
       high = realloc(high, 5000);
@@ -121,6 +182,24 @@ static void test_deep(const char *library)
   PROBE(good, "realloc of libc's blocks behind forged words", "found %s, expected a copy", "NULL");
   PROBE(after.foreign - before.foreign >= 6 && after.foreign - before.foreign <= 18, "libc's blocks are counted",
         "found %llu, expected 6 frees and 6 resizes of them", (unsigned long long)(after.foreign - before.foreign));
+}
+
+/* From here on the system makes no few pages writable that were not. */
+static void seal(void)
+{
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 5),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 1 << 20, 3, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_WRITE, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 13 /* EACCES */),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog filter = {sizeof code / sizeof *code, code};
+  bool sealed = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+  PROBE(sealed, "the system refuses", "found %s, expected a filter of system calls", "none");
 }
 
 int main(int argc, char **argv)
@@ -135,6 +214,11 @@ int main(int argc, char **argv)
     test_copy(library);
   } else if (strcmp(mode, "deep") == 0) {
     test_deep(library);
+  } else if (strcmp(mode, "bound") == 0) {
+    test_bound(library);
+  } else if (strcmp(mode, "sealed") == 0) {
+    seal();
+    test_bound(library);
   }
   probe_served();
   return probe_failures == 0 ? 0 : 1;

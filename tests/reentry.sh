@@ -29,6 +29,21 @@ for ini in "${INIS[@]}"; do
   collect "$conf, linked only" 60 preloading "" "$ini" "$WORK/linked" linked
   collect "$conf, linked and preloaded" 60 under "$ini" "" "$WORK/linked" linked
   collect "$conf, second copy" 60 under "$ini" "" "$WORK/reentry" copy "$WORK/libcopy.so"
-  collect "$conf, library bound to libc" 60 under "$ini" "core.foreign=libc" "$WORK/reentry" deep "$WORK/deep.so"
+  collect "$conf, library with RTLD_DEEPBIND" 60 under "$ini" "" "$WORK/reentry" deep "$WORK/deep.so"
+  is "$conf, library with RTLD_DEEPBIND: not a word" "$(cat "$WORK/complaints")" ""
+  collect "$conf, library bound to libc" 60 under "$ini" "core.deepbind=libc" "$WORK/reentry" bound "$WORK/deep.so"
+done
+
+# Where libc's symbols cannot be led here, one line says so, and the library is bound to libc.
+collect "sealed" 60 under "$TOP_SRCDIR/etc/hakmem.ini" "" "$WORK/reentry" sealed "$WORK/deep.so"
+is "sealed: said once" "$(grep -c 'RTLD_DEEPBIND: libc.s malloc cannot be redirected: the system does not let us write there' "$WORK/complaints")" 1
+
+# dlopen searches where its caller says: the program's and the library's own paths count, with and without the flag.
+mkdir -p "$WORK/of the program" "$WORK/of the library"
+build "of the program/second.so" "$TESTS/second.c" -shared -fPIC -DNAME='"third.so"' -Wl,--enable-new-dtags,-rpath,"$WORK/of the library"
+build "of the library/third.so" "$TESTS/second.c" -shared -fPIC
+build searching "$TESTS/second.c" -DMAIN -DNAME='"second.so"' -Wl,--enable-new-dtags,-rpath,"$WORK/of the program"
+for flag in 0 8; do # RTLD_DEEPBIND is 8
+  is "dlopen searches its caller's path, flag $flag" "$(under "$TOP_SRCDIR/etc/hakmem.ini" "" "$WORK/searching" "$flag" 2>&1)" "found"
 done
 finish

@@ -8,7 +8,7 @@ expected() {
   echo hakmem_root
   [ "${INTERPOSE:-yes}" = yes ] || return
   printf '%s\n' malloc free calloc realloc reallocarray memalign aligned_alloc posix_memalign valloc pvalloc \
-    malloc_usable_size cfree free_sized free_aligned_sized \
+    malloc_usable_size cfree free_sized free_aligned_sized dlopen \
     malloc_trim malloc_stats malloc_info mallinfo mallinfo2 mallopt \
     _Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t \
     _ZnwmSt11align_val_t _ZnamSt11align_val_t \

@@ -3,7 +3,7 @@
 # what it works on, without hakmem, and case_NAME does the work in an empty directory and prints the same text every time.
 # $SRC is the source tree, $PREPARED what prepare_NAME made, $PORT a TCP port of its own.
 
-CASES="shell perl python sqlite redis git cc cxx node java rust"
+CASES="shell perl python php sqlite redis git cc cxx node java rust"
 
 needs_shell="bash sort shuf awk sed find xargs sha256sum"
 case_shell() {
@@ -47,6 +47,23 @@ case_python() {
   return $status
 }
 ready_python() { /usr/bin/python3 -c 'import test.test_json' 2>/dev/null || echo "no package libpython3-testsuite"; }
+
+# PHP loads its extensions with RTLD_DEEPBIND. Without its own allocator every value is a block.
+needs_php="php"
+case_php() {
+  cat >work.php <<'PHP'
+<?php
+$rows = [];
+for ($i = 0; $i < 100000; $i++) { $rows["k$i"] = ["id" => $i, "text" => str_repeat("x", $i % 40), "pair" => [$i, $i + 1]]; }
+uasort($rows, function ($a, $b) { return [strlen($a["text"]), $a["id"]] <=> [strlen($b["text"]), $b["id"]]; });
+$again = json_decode(json_encode($rows), true);
+$length = 0;
+foreach ($again as $key => $row) { $length += strlen(preg_replace("/x+/", "y", $row["text"]) . strtoupper($key)); }
+echo count($again), " ", $length, " ", md5(serialize($again)), "\n";
+echo ctype_alnum("abc1") ? "ctype" : "", " ", iconv("UTF-8", "ISO-8859-1//TRANSLIT", "hakmem"), " ", count(token_get_all("<?php echo 1;")), "\n";
+PHP
+  php -d memory_limit=-1 work.php && USE_ZEND_ALLOC=0 php -d memory_limit=-1 work.php
+}
 
 needs_sqlite="sqlite3"
 case_sqlite() {
