@@ -1192,6 +1192,32 @@ START_TEST(what_is_purged_again_and_again_stays)
 }
 END_TEST
 
+START_TEST(a_trim_releases_many_spans_with_one_call)
+{
+  enum { BLOCKS = 300 };
+  reset_host();
+  const struct extent_setup setup = {.arena = GIB, .unit = G, .keep = SECOND};
+  struct extent_pool *pool = extent_start(&host, &setup);
+  char *base = take(pool, G), which[BLOCKS + 1] = "";
+  for (int i = 0; i < BLOCKS; i++) {
+    ck_assert_ptr_eq(i == 0 ? base : take(pool, G), base + (size_t)i * G);
+    strcat(which, i % 2 == 0 ? "x" : "-");
+  }
+  memset(base, 1, BLOCKS * G);
+  record_pool(pool);
+  free_chosen(pool, base, G, which);
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], BLOCKS / 2 * G);
+  recorder.refuse = 5; /* as if it only advised: these go by one call each */
+  size_t released = extent_trim(pool);
+  ck_assert_uint_eq(recorder.calls, 3);
+  ck_assert_uint_ge(released, (BLOCKS / 2 - 3) * G); /* the purger took up to three blocks itself, and freed them */
+  ck_assert_uint_eq(counters[EXTENT_RETAINED], 0);
+  for (int i = 0; i < BLOCKS; i++) {
+    ck_assert_int_eq(base[(size_t)i * G], which[i] == '-');
+  }
+}
+END_TEST
+
 START_TEST(kept_pages_that_the_system_keeps)
 {
   char *base;
@@ -1238,6 +1264,7 @@ int main(void)
                                kept_pages_do_not_raise_the_peak,
                                kept_pages_go_when_the_peak_is_past,
                                what_is_purged_again_and_again_stays,
+                               a_trim_releases_many_spans_with_one_call,
                                kept_pages_that_the_system_keeps,
                                limited_address_space,
                                refused_commit,

@@ -600,25 +600,58 @@ static bool dirty_units(const struct arena *arena, size_t unit, size_t *first, s
   return false;
 }
 
+/* What a pass over all dirty units has done so far. */
+struct pass {
+  const hak_purger *purger;
+  struct iovec spans[HAK_PURGE_SPANS]; /* to be purged together */
+  size_t dirty[HAK_PURGE_SPANS];       /* bytes of each */
+  uint32_t count;
+  size_t released, refused; /* bytes */
+};
+
+/* Purges the spans of the pass. Drops pool->lock meanwhile. */
+static void purge_spans(struct extent_pool *pool, struct pass *pass)
+{
+  uint64_t kept = pass->count != 0 ? purge(pool, pass->purger, pass->spans, pass->count) : 0;
+  for (uint32_t i = 0; i < pass->count; i++) {
+    *((kept >> i & 1) != 0 ? &pass->refused : &pass->released) += pass->dirty[i];
+  }
+  pass->count = 0;
+}
+
+/* Releases what is dirty in whole units, so many spans at a time as a purger takes. Under pool->lock, which is dropped meanwhile. */
+static void purge_dirty(struct extent_pool *pool, struct pass *pass)
+{
+  const char *from = NULL; /* arenas come and go while the lock is dropped: an address keeps the place */
+  for (size_t i = 0; (i = arena_above(pool, from)) < pool->count;) {
+    struct arena *arena = pool->arenas[i]; /* it stays while a span of it is among those that are being purged */
+    from = granule_address(arena, arena->granules);
+    for (size_t first = 0, end = 0; dirty_units(arena, pool->unit, &first, &end); first = end) {
+      pass->dirty[pass->count] = arena_take(pool, arena, first, end) * HAK_GRANULE;
+      pass->spans[pass->count++] = (struct iovec){granule_address(arena, first), (end - first) * HAK_GRANULE};
+      if (pass->count == HAK_PURGE_SPANS) {
+        purge_spans(pool, pass);
+      }
+    }
+  }
+  purge_spans(pool, pass);
+}
+
 size_t extent_trim(struct extent_pool *pool)
 {
   const hak_host *host = pool->host;
-  size_t released = 0;
   space_retry(&pool->space);
   hak_lock_acquire(host, &pool->lock);
-  const char *from = NULL; /* arenas come and go while the lock is dropped: an address keeps the place */
-  for (size_t i = 0; (i = arena_above(pool, from)) < pool->count;) {
-    struct arena *arena = pool->arenas[i];
-    from = granule_address(arena, arena->granules);
-    for (size_t first = 0, end = 0; dirty_units(arena, pool->unit, &first, &end); first = end) {
-      size_t dirty = arena_take(pool, arena, first, end);
-      const struct iovec span = {granule_address(arena, first), (end - first) * HAK_GRANULE};
-      released += purge(pool, &pool->purger, &span, 1) == 0 ? dirty * HAK_GRANULE : 0;
-    }
+  struct pass together = {.purger = pool->last_purger}, single = {.purger = &pool->purger};
+  if (together.purger != NULL) {
+    purge_dirty(pool, &together);
+  }
+  if (together.purger == NULL || together.refused != 0) { /* what that one only advises, or cannot do */
+    purge_dirty(pool, &single);
   }
   hak_lock_release(host, &pool->lock);
   drop_empty(pool);
-  return released;
+  return together.released + single.released;
 }
 
 /* ---- start and fork -------------------------------------------------------------------------------------------------- */
