@@ -87,6 +87,7 @@ int32_t hki_span_register(uint32_t backend, void *base, size_t bytes, uint32_t c
   span->cls = cls;
   HKI_STORE(&span->state, (uint32_t)HKI_SPAN_CLASS); /* a trial that has just ended may look at what the record was */
   HKI_ADD(&hakmem_root.class_span_bytes[cls], bytes);
+  HKI_ADD(&hakmem_root.span_bytes, bytes);
   enter(start, bytes, hki_entry_make(full ? HKI_CLASS_FULL : HKI_CLASS, span, cls));
   return HAK_OK;
 }
@@ -99,6 +100,7 @@ void hki_span_unregister(void *base)
   }
   struct hki_span *span = hki_entry_record(e);
   HKI_ADD(&hakmem_root.class_span_bytes[span->cls], -span->range.capacity);
+  HKI_ADD(&hakmem_root.span_bytes, -span->range.capacity);
   enter(hki_span_base(span), span->range.capacity, HKI_NONE);
   if (hki_span_starts(span) != NULL) {
     hki_starts_put(hki_span_starts(span), span->range.capacity / HAK_GRANULE);

@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HAK_ABI_MAJOR 0
-#define HAK_ABI_MINOR 3
+#define HAK_ABI_MINOR 4
 
 #define HAK_PLUGIN_EXPORT __attribute__((visibility("default")))
 
@@ -251,6 +251,8 @@ typedef struct hak_host {
    * to choose.
    */
   uint32_t (*arm_alike)(const struct hak_host *host, uint32_t bin, uint32_t arm);
+
+  const uint64_t *spans; /* bytes in the registered spans of all class backends; read it atomically; since 0.4 */
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */

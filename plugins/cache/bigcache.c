@@ -9,8 +9,8 @@
  * else that is shared is atomic.
  *
  * Three things bound what is kept. `limit` bounds the bytes, at every moment. `age` bounds the time. The third keeps the peak
- * of resident memory where it would be without a cache: what is live and what is cached together may not exceed what was live
- * alone at the highest point of the last one or two periods, unless the cache is below `floor`.
+ * of resident memory where it would be without a cache: what is live, spans of small blocks included, and what is cached together may not
+ * exceed what was live alone at the highest point of the last one or two periods, unless the cache is below `floor`.
  */
 #include "hakmem/plugin.h"
 
@@ -136,6 +136,7 @@ struct site {
 /* What a first request touches lies in the first page. */
 struct bigcache {
   const hak_host *host;
+  const uint64_t *spans;   /* as in the host; never NULL */
   uint64_t *cached;        /* bytes on the shelves or about to be; atomic. The gauge itself, so one addition serves both. */
   size_t min, max;         /* bytes; constant after start */
   uint64_t limit, floor;   /* bytes; atomic */
@@ -182,9 +183,10 @@ static bool suits(const hak_range *range, const hak_need *need)
 
 /* ---- what is live ---------------------------------------------------------------------------------------------------- */
 
+/* Bytes in live blocks, and in spans of small ones. */
 static uint64_t active_now(const struct bigcache *cache)
 {
-  return __atomic_load_n(cache->host->active, __ATOMIC_RELAXED);
+  return __atomic_load_n(cache->host->active, __ATOMIC_RELAXED) + __atomic_load_n(cache->spans, __ATOMIC_RELAXED);
 }
 
 static uint64_t cached_now(const struct bigcache *cache)
@@ -715,7 +717,9 @@ static int32_t bigcache_start(const hak_host *host, const hak_value *values, voi
     host->log(host, "no memory to start with");
     return HAK_NO_MEMORY;
   }
+  static const uint64_t none;
   cache->host = host;
+  cache->spans = host->spans != NULL ? host->spans : &none;
   cache->cached = &host->counters[BIG_CACHED];
   cache->min = values[BIG_MIN].size;
   cache->max = values[BIG_MAX].size;

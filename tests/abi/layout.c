@@ -170,6 +170,9 @@ static const struct row rows[] = {
     MEMBER(hak_host, misuse, 152, 8),
     MEMBER(hak_host, expect, 160, 8),
     MEMBER(hak_host, arm_alike, 168, 8),
+#if HAK_ABI_MINOR >= 4
+    MEMBER(hak_host, spans, 176, 8),
+#endif
     FIXED(hak_value, 8, 8),
     MEMBER(hak_value, size, 0, 8),
     MEMBER(hak_value, flag, 0, 1),
