@@ -178,6 +178,7 @@ static const char *choose(struct hak_sample *sample)
                               .standing = standing,
                               .purse = tables.purse,
                               .most = tables.most,
+                              .ease = 1,
                               .seed = hakmem_root.seed};
   sample->struct_size = sizeof *sample;
   sample->trial_stride = sizeof(struct hak_trial);
@@ -198,6 +199,7 @@ static const char *choose(struct hak_sample *sample)
     tables.seed = choice.seed;
     hki_route_publish(&tables);
     HKI_STORE(&tries_wanted, choice.tries);
+    hki_trial_ease(choice.ease == 0 ? 1 : choice.ease);
     HKI_STORE(&hakmem_root.trials_wanted, hki_settings.basic_syscalls ? 0U : choice.trials);
   }
   return why;

@@ -69,6 +69,7 @@ static uint64_t spent_ns;       /* on trials and decisions, not yet in that mean
 
 /* Time that was not spent on measuring may be spent later, when something is to be found out. */
 static int64_t credit_ns;
+static uint32_t ease = 1; /* so much less often than that allows; atomic */
 static uint64_t credited; /* ns; when the last income came; 0: never */
 static uint32_t jitter = 2463534242U;
 
@@ -221,8 +222,9 @@ static void pace(const struct hki_want *want, uint64_t now)
   uint64_t stride = rate[kind].stride;
   if (rate[kind].last != 0) {
     uint64_t per_block = (now - rate[kind].last) / stride + 1;
-    uint64_t blocks = cost_ns * (contested && kind == 0 ? CONTESTED : INCOME) / per_block + 1;
-    if (credit_ns > 0) {
+    uint64_t parts = HKI_LOAD(&ease);
+    uint64_t blocks = cost_ns * (contested && kind == 0 ? CONTESTED : INCOME) * parts / per_block + 1;
+    if (credit_ns > 0 && parts == 1) {
       uint64_t urgent = kind == 1 ? 1 : contested ? WATCHED : URGENT;
       blocks = blocks < urgent ? blocks : urgent;
     }
@@ -357,6 +359,11 @@ uint32_t hki_trial_collect(struct hak_trial *to, uint32_t room)
   done_tries = 0;
   hki_unlock(&lock);
   return count;
+}
+
+void hki_trial_ease(uint32_t parts)
+{
+  HKI_STORE(&ease, parts);
 }
 
 void hki_trial_spent(uint64_t ns)

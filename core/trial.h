@@ -47,6 +47,9 @@ uint32_t hki_trial_collect(struct hak_trial *to, uint32_t room);
 /* Counts time that a decision took against the share of time that learning may take. */
 void hki_trial_spent(uint64_t ns);
 
+/* Measuring takes one part in so many, from 1 on, of the time that it may take, and saves the rest for later. [any] */
+void hki_trial_ease(uint32_t parts);
+
 /* Starts anew, in the child of a fork. */
 void hki_trial_fork_child(void);
 

@@ -40,7 +40,8 @@ since='0.4 const uint64_t *spans
 0.3 uint32_t reserved
 0.3 uint32_t run
 0.2 uint64_t life_ns
-0.2 uint64_t cpu_ns'
+0.2 uint64_t cpu_ns
+0.4 uint32_t ease'
 defined='#define HAK_RUN_LONGEST 256'
 words() { ${CC:-cc} -std=gnu11 -E -P "$1" | tr ';,{}' '\n' | tr -s ' \t\n' | sed 's/^ //; s/ $//; /^$/d'; }
 macros() { ${CC:-cc} -std=gnu11 -E -dM "$1" | grep -E '^#define (HAK_|hak_)' | grep -v HAK_ABI_MINOR | sort; }

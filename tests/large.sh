@@ -55,6 +55,17 @@ if [ "$released" -gt 1000000000 ] && [ $((dear * 10)) -le "$trials" ] && [ "$tri
   fail "others' releases are not a block's" "$dear of $trials trials with one, $released ns of releases" "at most a tenth"
 fi
 
+# A policy that has found out what there was has fewer blocks measured.
+build easy.so "$TESTS/plugins/easy.c" -shared -fPIC -fvisibility=hidden
+measured() { # EASE
+  env LD_PRELOAD="$LIB" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.policy=easy;policy.easy.ease=$1;stats.exit=text" \
+    "$WORK/scenario" streaming -t first 2>&1 | sed -n 's/^policy.easy.trials \([0-9]*\).*/\1/p'
+}
+often=$(measured 1) seldom=$(measured 16)
+if [ "$seldom" -gt 0 ] && [ "$often" -ge $((4 * seldom)) ]; then ok "ease is for trials"; else
+  fail "ease is for trials" "$often and $seldom" "some, and a quarter of them at most with an ease of 16"
+fi
+
 # The block that a thread freed last.
 build last "$TESTS/last.c"
 default=$TOP_SRCDIR/etc/hakmem.ini

@@ -158,11 +158,18 @@ START_TEST(phases_are_noticed)
       sim->cost[i] = 1.3;
     }
     start(sim);
+    run(sim, 100);
+    ck_assert_uint_eq(sim->choice.ease, 1);
     run(sim, 20000);
     ck_assert_uint_eq(counters[LEARN_PHASES], 0);
+    ck_assert_uint_eq(sim->choice.ease, 2); /* all is known, so fewer blocks are measured ... */
     for (uint32_t i = 0; i < ARMS; i++) {
       sim->cost[i] *= 3;
     }
+    while (counters[LEARN_PHASES] == 0) {
+      run(sim, 100);
+    }
+    ck_assert_uint_eq(sim->choice.ease, 1); /* ... until something changes */
     run(sim, 5000);
     ck_assert_uint_eq(counters[LEARN_PHASES], 1);
     ck_assert_uint_eq(sim->changes, 0);

@@ -606,6 +606,7 @@ typedef struct hak_choice {
   uint32_t tries;         /* ask again also after so many trials of challengers; 0: those make no difference */
   uint16_t *purse;        /* [row_count] the row whose `most` this one draws on; at first each row itself */
   uint16_t *most;         /* [row_count] blocks of the challenger until the next decision, at most; at first UINT16_MAX */
+  uint32_t ease;          /* measure so many times less often than time allows, and save the rest; at first 1; since 0.4 */
 } hak_choice;
 
 /* Why a row got another champion, for the log of decisions. */

@@ -13,7 +13,8 @@ enum {
   SAVE_SECONDS = 10, /* from one write of the state file to the next, at least */
   TRIALS_FEW = 8,    /* trials from one decision to the next while a challenger is new ... */
   TRIALS_MANY = 16,  /* ... and later */
-  NEW = 8            /* a challenger with fewer trials in its match is new */
+  NEW = 8,           /* a challenger with fewer trials in its match is new */
+  EASE = 2           /* when all is calm, measuring takes one part in so many of its time */
 };
 
 #define SECOND UINT64_C(1000000000)
@@ -198,9 +199,11 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
   choice->trials = learning ? TRIALS_MANY : 0;
   choice->tries = 0;
   choice->seed = learn->seed + (uint32_t)learn->decisions; /* the draws of one table must not be those of the one before */
+  bool calm = true;
   for (uint32_t i = 0; i < learn->contest_count && learning; i++) {
     const struct learn_contest *contest = &learn->contest[i];
     uint32_t blocks = learn_blocks(learn, contest);
+    calm = calm && (contest->blocks == 0 || learn_is_calm(contest));
     uint32_t first = LEARN_FIRST_BIN * HAK_SITES + learn_first_row(learn->scope, i);
     uint32_t end = first + learn_row_count(learn->scope);
     if (blocks > 0 && contest->arm[contest->challenger].match.n < NEW) {
@@ -216,6 +219,7 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
       choice->most[row] = (uint16_t)blocks;
     }
   }
+  choice->ease = calm ? EASE : 1;
 }
 
 static void save(struct learn *learn, uint64_t now)

@@ -307,6 +307,9 @@ static const struct row rows[] = {
     MEMBER(hak_choice, tries, 56, 4),
     MEMBER(hak_choice, purse, 64, 8),
     MEMBER(hak_choice, most, 72, 8),
+#if HAK_ABI_MINOR >= 4
+    MEMBER(hak_choice, ease, 80, 4),
+#endif
     GROWS(hak_policy_ops, 32, 8),
     MEMBER(hak_policy_ops, struct_size, 0, 4),
     MEMBER(hak_policy_ops, reserved, 4, 4),
