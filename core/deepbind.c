@@ -31,10 +31,9 @@
 
 typedef void function(void);
 
-#define ENTRY(name)                                                                                                            \
-  {                                                                                                                            \
-#name, (function *)name                                                                                                    \
-  }
+/* clang-format off */
+#define ENTRY(name) {#name, (function *)name}
+/* clang-format on */
 
 /* What takes or gives blocks: these are ours, under the names that libc has, too. */
 static const struct entry {
@@ -53,7 +52,7 @@ struct names {
   const char *strings;
   size_t string_bytes;
   const uint32_t
-      *hash; /* DT_GNU_HASH: buckets, first symbol that is in them, words of the filter, its shift; then all of these */
+      *hash; /* DT_GNU_HASH: numbers of buckets, of the first symbol in them, of words of its filter; a shift; all these */
 };
 
 static uintptr_t address_in(uintptr_t base, ElfW(Addr) value)
@@ -97,19 +96,6 @@ static ElfW(Sym) * find_symbol(const struct names *names, const char *name)
   return NULL;
 }
 
-/* Makes the entry lead to `target`. False when the system does not let us write there. */
-static bool lead(const struct names *names, ElfW(Sym) * symbol, function *target)
-{
-  uintptr_t page = (uintptr_t)symbol & ~((uintptr_t)getauxval(AT_PAGESZ) - 1);
-  size_t bytes = (uintptr_t)(symbol + 1) - page;
-  if (hki_os.mprotect((void *)page, bytes, PROT_READ | PROT_WRITE) != 0) {
-    return false;
-  }
-  __atomic_store_n(&symbol->st_value, (uintptr_t)target - names->base, __ATOMIC_RELEASE);
-  (void)hki_os.mprotect((void *)page, bytes, PROT_READ);
-  return true;
-}
-
 /* What stands in the way of leading libc's entries here; NULL when they do. */
 static const char *redirect(void)
 {
@@ -125,20 +111,27 @@ static const char *redirect(void)
   if (names.strings <= (const char *)names.symbols || names.string_bytes < getauxval(AT_PAGESZ)) {
     return "its symbols may share a page with code";
   }
+  uintptr_t low = UINTPTR_MAX, high = 0; /* where they lie */
   for (int i = 0; i < ENTRIES; i++) {
     found[i] = find_symbol(&names, entries[i].name);
     if (found[i] == NULL || found[i]->st_shndx == SHN_UNDEF || ELF64_ST_TYPE(found[i]->st_info) != STT_FUNC) {
       return "it lacks some of them";
     }
+    low = (uintptr_t)found[i] < low ? (uintptr_t)found[i] : low;
+    high = (uintptr_t)(found[i] + 1) > high ? (uintptr_t)(found[i] + 1) : high;
   }
   if (names.base + found[0]->st_value != (uintptr_t)__libc_malloc) {
     return "somebody else has redirected it";
   }
-  for (int i = 0; i < ENTRIES; i++) {
-    if (!lead(&names, found[i], entries[i].ours)) {
-      return "the system does not let us write there";
-    }
+  /* All or none: a library with one of them alone would be worse off than before. */
+  uintptr_t page = low & ~((uintptr_t)getauxval(AT_PAGESZ) - 1);
+  if (hki_os.mprotect((void *)page, high - page, PROT_READ | PROT_WRITE) != 0) {
+    return "the system does not let us write there";
   }
+  for (int i = 0; i < ENTRIES; i++) {
+    __atomic_store_n(&found[i]->st_value, (uintptr_t)entries[i].ours - names.base, __ATOMIC_RELEASE);
+  }
+  (void)hki_os.mprotect((void *)page, high - page, PROT_READ);
   return NULL;
 }
 
@@ -151,9 +144,8 @@ static HKI_COLD void prepare(void)
     done = true;
     const char *obstacle = redirect();
     if (obstacle != NULL) {
-      hki_say(
-          "RTLD_DEEPBIND: libc's malloc cannot be redirected: %s; libraries loaded so must not free what the program allocates",
-          obstacle);
+      hki_say("RTLD_DEEPBIND: libc's malloc cannot be redirected: %s; such libraries must not free what the program allocates",
+              obstacle);
     }
   }
   hki_unlock(&hki_control_lock);
@@ -174,7 +166,7 @@ static uintptr_t dlopen_from(const struct link_map *map, const struct link_map *
 
 /*
  * The next dlopen in link order, or the first one where libhakmem itself was loaded late. Not by dlsym, which other libraries replace:
- * it would then find ours.
+ * it would then find ours. No lock: libraries that were there at the start come first and stay, and libc is one of them.
  */
 static HKI_COLD uintptr_t find_next(void)
 {
