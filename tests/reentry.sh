@@ -36,7 +36,7 @@ done
 
 # Where libc's symbols cannot be led here, one line says so, and the library is bound to libc.
 collect "sealed" 60 under "$TOP_SRCDIR/etc/hakmem.ini" "" "$WORK/reentry" sealed "$WORK/deep.so"
-is "sealed: said once" "$(grep -c 'RTLD_DEEPBIND: libc.s malloc cannot be redirected: the system does not let us write there' "$WORK/complaints")" 1
+grep -q '^skip' "$WORK/collected" || is "sealed: said once" "$(grep -c 'RTLD_DEEPBIND: libc.s malloc cannot be redirected: the system does not let us write there' "$WORK/complaints")" 1
 
 # dlopen searches where its caller says: the program's and the library's own paths count, with and without the flag.
 mkdir -p "$WORK/of the program" "$WORK/of the library"
