@@ -349,9 +349,10 @@ void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest);
 
 /* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */
+bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
+
 /* Whether all arms have had a turn and nothing has changed for some time. */
 bool learn_is_calm(const struct learn_contest *contest);
-bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);
 
 /* Whether the arm may be made challenger. */
 bool learn_candidate(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);

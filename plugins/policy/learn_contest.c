@@ -295,17 +295,17 @@ static double whole_cost(const struct learn *learn, const struct learn_contest *
   return contest->time.n < WARM || own <= 0 || each <= 0 ? 1 : smaller(larger(each / own, WHOLE_LEAST), WHOLE_MOST);
 }
 
-bool learn_is_calm(const struct learn_contest *contest)
-{
-  return contest->calm != 0 && contest->blocks - contest->calm > CALM;
-}
-
 /* The same, for the budget: once all arms have had a turn and nothing changes, it comes down to what the blocks themselves cost. */
 static double explored_cost(const struct learn *learn, const struct learn_contest *contest)
 {
   double whole = whole_cost(learn, contest);
   double calm = contest->calm != 0 ? (double)(contest->blocks - contest->calm) / CALM : 0;
   return whole <= 1 ? whole : 1 + (whole - 1) / (1 + calm);
+}
+
+bool learn_is_calm(const struct learn_contest *contest)
+{
+  return contest->calm != 0 && contest->blocks - contest->calm > CALM;
 }
 
 /* What is left of the credit for an arm, beside what others have out and what is kept for a new phase. */
