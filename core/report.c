@@ -53,7 +53,7 @@ void hki_snapshot_add_thread(struct hki_snapshot *snapshot, const struct hki_thr
     }
     held += HKI_LOAD(&supply->kept);
     /* What came in either left again or is held, so the frees need no counter of their own. */
-    uint64_t frees = held + allocs + HKI_LOAD(&supply->flushed) - HKI_LOAD(&supply->refilled);
+    uint64_t frees = minus(held + allocs + HKI_LOAD(&supply->flushed), HKI_LOAD(&supply->refilled));
     snapshot->class_[c].allocs += allocs;
     snapshot->class_[c].frees += frees;
     snapshot->class_[c].cached += held;
@@ -79,9 +79,13 @@ void hki_snapshot_finish(struct hki_snapshot *snapshot, uint64_t resident_bytes)
   struct hki_tally *small = &snapshot->backend[root->small % HKI_BACKENDS];
   uint64_t cached_bytes = 0;
   for (uint32_t c = 0; c < HKI_CLASSES; c++) {
-    small->allocs += snapshot->class_[c].allocs;
+    uint64_t allocs = snapshot->class_[c].allocs;
+    if (snapshot->class_[c].frees > allocs) {
+      snapshot->class_[c].frees = allocs; /* a run was on its way to the backend */
+    }
+    small->allocs += allocs;
     small->frees += snapshot->class_[c].frees;
-    small->alloc_bytes += snapshot->class_[c].allocs * root->class_bytes[c];
+    small->alloc_bytes += allocs * root->class_bytes[c];
     small->free_bytes += snapshot->class_[c].frees * root->class_bytes[c];
     cached_bytes += snapshot->class_[c].cached * root->class_bytes[c];
   }

@@ -539,6 +539,28 @@ START_TEST(half_exchanged_magazine_holds_nothing)
 }
 END_TEST
 
+/* And while a run is between a magazine and the backend: it is counted at one of them, or at both. */
+START_TEST(runs_on_their_way_do_not_make_impossible_numbers)
+{
+  static void *places[HAK_RUN_MAX];
+  static struct hki_thread thread;
+  static struct hki_snapshot snapshot;
+  thread.magazine[4].base = thread.magazine[4].top = places;
+  thread.supply[4].refilled = 64; /* and not in the magazine yet */
+  hki_snapshot_add_thread(&snapshot, &thread);
+  ck_assert_uint_eq(snapshot.class_[4].frees, 0);
+  thread.magazine[4].allocs = 48;
+  thread.magazine[4].top = places + 32;
+  thread.supply[4].flushed = 64; /* and half of it in the magazine still */
+  hki_snapshot_add_thread(&snapshot, &thread);
+  snapshot.root.backend_count = 1;
+  hki_snapshot_finish(&snapshot, 0);
+  ck_assert_uint_eq(snapshot.class_[4].allocs, 48);
+  ck_assert_uint_eq(snapshot.class_[4].frees, 48);
+  ck_assert_uint_eq(snapshot.totals.frees, 48);
+}
+END_TEST
+
 /* A free looks into the window of the page map that the thread used last, then into all. */
 START_TEST(a_free_finds_blocks_of_any_window)
 {
@@ -666,6 +688,7 @@ int main(void)
   tcase_add_test(tc, records_lie_between_guards);
   tcase_add_test(tc, plugin_without_memory_is_refused);
   tcase_add_test(tc, half_exchanged_magazine_holds_nothing);
+  tcase_add_test(tc, runs_on_their_way_do_not_make_impossible_numbers);
   tcase_add_test(tc, a_free_finds_blocks_of_any_window);
   tcase_add_test(tc, live_options_reach_running_threads);
   tcase_add_test(tc, child_of_a_fork_allocates);
