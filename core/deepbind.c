@@ -25,7 +25,6 @@
 #include "os.h"
 #include "root.h"
 #include "settings.h"
-#include "thread.h"
 
 #ifdef HKI_INTERPOSE
 
