@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # large.sh - large blocks of 8 threads under caches, purges and strategies that change all the time: patterns, zeroes, the cap, and
-# that everything goes back; also where address space is short. Then the block that a thread freed last, and what a queue of blocks
-# of many sizes touches anew. `large.sh STEPS` for more than a short run.
+# that everything goes back; also where address space is short. Then the block that a thread freed last, what blocks hold that are
+# hardly used, and what a queue of blocks of many sizes touches anew. `large.sh STEPS` for more than a short run.
 . "$(dirname "$0")/lib.sh"
 needs_interposing
 STEPS=${1:-400}
@@ -59,7 +59,7 @@ fi
 build easy.so "$TESTS/plugins/easy.c" -shared -fPIC -fvisibility=hidden
 measured() { # EASE
   env LD_PRELOAD="$LIB" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.policy=easy;policy.easy.ease=$1;stats.exit=text" \
-    "$WORK/scenario" streaming -t first 2>&1 | sed -n 's/^policy.easy.trials \([0-9]*\).*/\1/p'
+    "$WORK/scenario" streaming 2>&1 | sed -n 's/^policy.easy.trials \([0-9]*\).*/\1/p'
 }
 often=$(measured 1) seldom=$(measured 16)
 if [ "$seldom" -gt 0 ] && [ "$often" -ge $((4 * seldom)) ]; then ok "ease is for trials"; else
@@ -206,6 +206,45 @@ report=$(under "$default" "core.background=on;stats.exit=text" "$WORK/idle" 2>&1
 is "background: two threads" "$(sed -n 's/^  threads *//p' <<<"$report" | tail -n 1)" 2
 report=$(under "$default" "stats.exit=text" "$WORK/scenario" vm 2>&1)
 is "no thread unless it is wanted" "$(sed -n 's/^  threads *//p' <<<"$report")" 1
+
+# Blocks of which only the beginning is used hold little more than that, however often they come and go.
+cat >"$WORK/sparse.c" <<'C'
+#include "probe.h"
+#include <fcntl.h>
+enum { LIVE = 64, TURNS = 5000, PAGE = 4096, MIB = 1 << 20 };
+static long resident(void)
+{
+  char text[100] = "";
+  int file = open("/proc/self/statm", O_RDONLY);
+  ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  char *second = strchr(text, ' ');
+  return size > 0 && second != NULL ? strtol(second, NULL, 10) * (sysconf(_SC_PAGESIZE) / 1024) : 0;
+}
+int main(void)
+{
+  static char *block[LIVE];
+  uint32_t draw = 1;
+  for (int pages = 1; pages <= 16; pages *= 16) {
+    for (int i = 0; i < TURNS; i++) {
+      draw = draw * 1103515245 + 12345;
+      char **at = &block[draw >> 8 & (LIVE - 1)];
+      free(*at);
+      *at = malloc(4 * MIB + (draw >> 14) % (4 * MIB));
+      for (int j = 0; j < pages; j++) {
+        (*at)[j * PAGE] = 1;
+      }
+    }
+    long kib = resident(), used = LIVE * pages * PAGE / 1024;
+    PROBE(kib <= 16 * 1024 + 8 * used, "sparse blocks hold little", "found %ld KiB, %ld are used", kib, used);
+  }
+  return probe_failures != 0;
+}
+C
+build sparse "$WORK/sparse.c"
+for ini in hakmem hugepage mmap; do
+  collect "$ini.ini, sparse blocks" 60 under "$TOP_SRCDIR/etc/$ini.ini" "" "$WORK/sparse"
+done
 
 # A queue: pages that reclaim releases serve again. Without it they go back at once, and are touched anew.
 queue() { # SETTINGS: page faults

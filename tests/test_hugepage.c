@@ -37,12 +37,9 @@ static long mincore_all(void *addr, size_t length, unsigned char *vec)
   return 0;
 }
 
-static unsigned looks; /* of mincore_none */
-
 static long mincore_none(void *addr, size_t length, unsigned char *vec)
 {
   (void)addr;
-  looks++;
   memset(vec, 0, (length + 4095) / 4096);
   return 0;
 }
@@ -215,20 +212,102 @@ START_TEST(small_pages_come_together)
 }
 END_TEST
 
-/* Blocks that nobody fills are looked at seldom; when they are filled again, that is seen soon. */
-START_TEST(sparse_blocks_are_looked_at_seldom)
+/* Where a block lies that may turn out to be sparse: its beginning in front of a huge page, or, once that is proven, alone. */
+static bool has_lead(hak_block block)
+{
+  return (uintptr_t)block.base % EXTENT_HUGE == EXTENT_HUGE - G;
+}
+
+static bool is_apart(hak_block block)
+{
+  return (uintptr_t)block.base % EXTENT_HUGE == 0 && !is_huge(block);
+}
+
+enum { SOME = 32 };
+
+/* Of so many blocks of 4 MiB, freed when all are there, those that begin as `where` says. */
+static int placed(bool (*where)(hak_block block), int count)
+{
+  hak_block blocks[SOME];
+  int found = 0;
+  for (int i = 0; i < count; i++) {
+    blocks[i] = get(4 * MIB);
+    found += where(blocks[i]);
+  }
+  for (int i = 0; i < count; i++) {
+    put(blocks[i]);
+  }
+  return found;
+}
+
+/* A few freed blocks whose middle was never touched, and further ones come from small pages; until one is filled. */
+START_TEST(sparse_blocks_get_small_pages)
+{
+  start(0);
+  huge_os.mincore = mincore_none;
+  ck_assert_int_eq(placed(has_lead, 8), 8);
+  for (int turn = 0; turn < 5; turn++) {
+    ck_assert_int_eq(placed(is_apart, SOME), SOME);
+  }
+  huge_os.mincore = mincore_all;
+  put(get(64 * MIB)); /* of which nothing has been there */
+  step = 90000;
+  ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
+/* A block that is not touched yet may be: only when it is freed there is an end to that. */
+START_TEST(what_is_not_filled_yet_is_not_sparse)
+{
+  start(0);
+  huge_os.mincore = mincore_none;
+  for (int i = 0; i < SOME; i++) {
+    ck_assert(has_lead(get(4 * MIB)));
+  }
+  huge_os.mincore = mincore_all;
+  ck_assert(is_huge(get(4 * MIB)));
+}
+END_TEST
+
+/* Pages that an earlier block has left say nothing about the next one; nor does a block whose pages have moved. */
+START_TEST(kept_and_moved_pages_are_no_witnesses)
+{
+  static const hak_purger purger = {purge_all};
+  start(0);
+  huge_os.mincore = mincore_none;
+  (void)placed(has_lead, 8);
+  for (int turn = 0; turn < 2; turn++) {
+    hak_block blocks[SOME];
+    for (int i = 0; i < SOME; i++) {
+      blocks[i] = get(4 * MIB);
+      ck_assert(is_apart(blocks[i]));
+      ck_assert_int_eq((hak_block_flags(blocks[i]) & HAK_ZEROED) != 0, turn == 0);
+    }
+    for (int i = 0; i < SOME; i++) {
+      const hak_range range = {.base = blocks[i].base, .capacity = hak_block_capacity(blocks[i])};
+      ops->free_many(self, &slot, &range, &purger);
+    }
+    huge_os.mincore = mincore_all;
+  }
+
+  hak_block block = get(64 * MIB), guard = get(64 * MIB); /* beyond what has been there */
+  ck_assert(is_apart(block) && is_apart(guard));
+  hak_block moved = ops->resize(self, &slot, block.base, hak_block_capacity(block), 65 * MIB);
+  ck_assert_ptr_nonnull(moved.base);
+  ck_assert_ptr_ne(moved.base, block.base);
+  put(moved);
+  ck_assert(is_apart(get(4 * MIB)));
+}
+END_TEST
+
+/* Whoever asks for huge pages gets them, as far as a lead does not save one. */
+START_TEST(mode_thp_has_no_small_pages)
 {
   start(1);
   huge_os.mincore = mincore_none;
-  looks = 0;
-  ck_assert_int_eq(huge_of(32), 0);
-  ck_assert_uint_ge(looks, 5);
-  looks = 0;
-  ck_assert_int_eq(huge_of(160), 0);
-  ck_assert_uint_eq(looks, 10);
-  huge_os.mincore = mincore_all;
-  (void)huge_of(16);
-  ck_assert_int_ge(huge_of(100), 90);
+  for (int turn = 0; turn < 5; turn++) {
+    ck_assert_int_eq(placed(is_apart, SOME), 0);
+  }
 }
 END_TEST
 
@@ -304,7 +383,10 @@ int main(void)
   tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
   tcase_add_test(tests, mode_thp_does_not_ask);
   tcase_add_test(tests, small_pages_come_together);
-  tcase_add_test(tests, sparse_blocks_are_looked_at_seldom);
+  tcase_add_test(tests, sparse_blocks_get_small_pages);
+  tcase_add_test(tests, what_is_not_filled_yet_is_not_sparse);
+  tcase_add_test(tests, kept_and_moved_pages_are_no_witnesses);
+  tcase_add_test(tests, mode_thp_has_no_small_pages);
   tcase_add_test(tests, each_pool_has_a_peak_of_its_own);
   tcase_add_test(tests, a_chain_of_both_pools);
   suite_add_tcase(suite, tests);

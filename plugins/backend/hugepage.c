@@ -8,8 +8,8 @@
  *
  * Huge pages are earned. A huge page costs some thirty times a small one, which is little for who touches all of it and much for
  * who touches a few bytes. So a block begins with a granule of small pages in front of its first huge page, and whether the
- * latter was touched shows if the program can do without this. And where huge pages turn out to cost more than small ones, blocks
- * come from a second pool, which has small pages, until the next try.
+ * latter was touched shows if the program can do without this. And where blocks are not filled, or huge pages turn out to cost more
+ * than small ones, blocks come from a second pool, which has small pages.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -33,9 +33,13 @@
 #define AHEAD ((size_t)8 << 20) /* bytes of a block that come at once at most, from small pages */
 
 enum {
-  WITNESS = 16, /* of so many packed blocks, one has a lead */
-  SPARSE = 4    /* and of 2 to this power blocks with a lead, one is looked at, when none have been filled for long */
+  WITNESS = 16,   /* of so many packed blocks, one has a lead */
+  WITNESSES = 16, /* that are remembered until they are freed */
+  PROVEN = 4      /* witnesses in a row that were not filled, until blocks come from small pages */
 };
+
+/* Blocks that are not filled begin at multiples of it, so that the next ones find the pages that the last ones left. */
+#define APART EXTENT_HUGE
 
 #define ALONE (EXTENT_HUGE / 2)          /* blocks from this size on may have a lead, or come from the reserved pool */
 #define LEAD (EXTENT_HUGE - HAK_GRANULE) /* puts the first granule of a block in front of a huge page, by itself */
@@ -84,18 +88,20 @@ struct hugepage {
   struct extent_pool *pool;
   struct extent_pool *small; /* the pool with small pages */
   enum mode mode;
-  bool transparent;         /* the system gives huge pages to arenas */
-  hak_lock lock;            /* guards the meter and what follows from it */
-  struct fault_meter meter; /* what huge pages cost */
-  uint64_t keep;            /* ns; pages of freed blocks stay so long in the pool in force; constant */
-  bool dear;                /* the pool in force is the one with small pages; atomic for readers without the lock */
-  uint32_t divided;         /* both pools are in use; atomic */
-  uintptr_t witness;        /* the second granule of the last block with a lead; 0: looked at already; atomic */
-  uint32_t dense;           /* such a block was touched there; atomic */
-  uint32_t packed;          /* blocks without a lead since; atomic */
-  uint32_t sparse;          /* blocks in a row that were not, at most SPARSE; atomic */
-  uint32_t led;             /* blocks that may be looked at; atomic */
-  uint32_t warned;          /* the first fallback has been logged; atomic */
+  bool transparent;             /* the system gives huge pages to arenas */
+  hak_lock lock;                /* guards the meter and what follows from it */
+  struct fault_meter meter;     /* what huge pages cost */
+  uint64_t keep;                /* ns; pages of freed blocks stay so long in the pool in force; constant */
+  bool dear;                    /* huge pages take longer than small ones; atomic for readers without the lock */
+  bool in_small;                /* the pool in force is the one with small pages; under the lock */
+  uint32_t divided;             /* both pools are in use; atomic */
+  uintptr_t latest;             /* page in the middle of the last witness; 0: it has been touched, or freed; atomic */
+  uintptr_t witness[WITNESSES]; /* the last ones; 0: freed; atomic */
+  uint32_t watched;             /* how many there were; atomic */
+  uint32_t dense;               /* the last one of which that is known was filled; atomic */
+  uint32_t packed;              /* blocks without a lead since; atomic */
+  uint32_t sparse;              /* witnesses in a row that were not, at most PROVEN; changed under the lock, atomic */
+  uint32_t warned;              /* the first fallback has been logged; atomic */
 };
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
@@ -137,31 +143,94 @@ static size_t shape(size_t size)
   return tail > EXTENT_HUGE / 2 && up > size ? up : size;
 }
 
-/*
- * The block may show whether blocks are filled. As long as none are, fewer and fewer are looked at: that costs more than to allocate
- * one, and to find out late costs a block with a lead sixteen small page faults.
- */
-static void watch(struct hugepage *huge, hak_block block)
+/* Puts the pool in force that suits what is known: what is kept in the other is of no use any more. Under the lock. */
+static void choose_pool(struct hugepage *huge)
 {
-  uint32_t sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED);
-  if (__atomic_add_fetch(&huge->led, 1U, __ATOMIC_RELAXED) % (1U << sparse) == 0) {
-    __atomic_store_n(&huge->witness, (uintptr_t)block.base + HAK_GRANULE, __ATOMIC_RELAXED);
+  bool sparse = huge->mode == MODE_AUTO && __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
+  bool small = huge->dear || sparse;
+  if (small != huge->in_small) {
+    huge->in_small = small;
+    extent_keep(small ? huge->small : huge->pool, huge->keep);
+    extent_keep(small ? huge->pool : huge->small, 0);
   }
 }
 
-/* Whether the last such block was touched beyond its beginning. Asked with every block, since programs change. */
-static bool is_dense(struct hugepage *huge)
+/* A witness was filled, or it was not: that it is not yet shows only when it is freed. */
+static void testify(struct hugepage *huge, bool filled)
+{
+  uint32_t before = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED), sparse = filled ? 0 : before + (before < PROVEN);
+  __atomic_store_n(&huge->dense, filled, __ATOMIC_RELAXED);
+  if (sparse != before) {
+    hak_lock_acquire(huge->host, &huge->lock);
+    __atomic_store_n(&huge->sparse, sparse, __ATOMIC_RELAXED);
+    choose_pool(huge);
+    hak_lock_release(huge->host, &huge->lock);
+  }
+}
+
+/* Whether a page is there. `unknown` where the system does not tell. */
+static bool is_there(const struct hugepage *huge, uintptr_t page, bool unknown)
 {
   const hak_host *host = huge->host;
   unsigned char there = 0;
-  uintptr_t page = __atomic_exchange_n(&huge->witness, 0, __ATOMIC_RELAXED);
-  if (page != 0) {
-    bool known = host->basic_syscalls == 0 && !hak_os_failed(host->os->mincore((void *)page, host->page_size, &there));
-    bool dense = known && (there & 1) != 0;
-    uint32_t sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED);
-    __atomic_store_n(&huge->sparse, dense ? 0U : sparse + (sparse < SPARSE), __ATOMIC_RELAXED);
-    __atomic_store_n(&huge->dense, dense, __ATOMIC_RELAXED);
+  bool known = host->basic_syscalls == 0 && !hak_os_failed(host->os->mincore((void *)page, host->page_size, &there));
+  return known ? (there & 1) != 0 : unknown;
+}
+
+static uintptr_t middle_of(const struct hugepage *huge, const void *base, size_t capacity)
+{
+  return ((uintptr_t)base + capacity / 2) & ~((uintptr_t)huge->host->page_size - 1);
+}
+
+/* Looks at the last witness, with every block, since programs change. */
+static void look(struct hugepage *huge)
+{
+  uintptr_t page = __atomic_load_n(&huge->latest, __ATOMIC_RELAXED);
+  if (page != 0 && is_there(huge, page, false)) {
+    __atomic_store_n(&huge->latest, 0, __ATOMIC_RELAXED);
+    testify(huge, true);
   }
+}
+
+/*
+ * The block will show whether blocks are filled: whether its middle is touched. Its pages are new, as those that were kept say what an
+ * earlier block was used for.
+ */
+static void watch(struct hugepage *huge, hak_block block)
+{
+  if ((hak_block_flags(block) & HAK_ZEROED) != 0) {
+    uint32_t at = __atomic_fetch_add(&huge->watched, 1U, __ATOMIC_RELAXED) % WITNESSES;
+    __atomic_store_n(&huge->witness[at], (uintptr_t)block.base, __ATOMIC_RELAXED);
+    __atomic_store_n(&huge->latest, middle_of(huge, block.base, hak_block_capacity(block)), __ATOMIC_RELAXED);
+  }
+}
+
+/* A block that is freed or resized is no witness any more. True when it was one. */
+static bool dismiss(struct hugepage *huge, const void *base, size_t capacity)
+{
+  bool found = false;
+  for (uint32_t i = 0; i < WITNESSES && !found; i++) {
+    uintptr_t address = (uintptr_t)base;
+    found = __atomic_load_n(&huge->witness[i], __ATOMIC_RELAXED) == address &&
+            __atomic_compare_exchange_n(&huge->witness[i], &address, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  }
+  uintptr_t page = middle_of(huge, base, capacity);
+  if (found) {
+    (void)__atomic_compare_exchange_n(&huge->latest, &page, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+  }
+  return found;
+}
+
+/* Before its pages may go. */
+static void note_freed(struct hugepage *huge, const void *base, size_t capacity)
+{
+  if (dismiss(huge, base, capacity)) {
+    testify(huge, is_there(huge, middle_of(huge, base, capacity), true));
+  }
+}
+
+static bool is_dense(const struct hugepage *huge)
+{
   return __atomic_load_n(&huge->dense, __ATOMIC_RELAXED) != 0;
 }
 
@@ -171,22 +240,7 @@ static bool is_packed(struct hugepage *huge)
   return is_dense(huge) && __atomic_add_fetch(&huge->packed, 1U, __ATOMIC_RELAXED) % WITNESS != 0;
 }
 
-/*
- * A block whose first granule has small pages: who touches the beginning only does not pay for a huge page. While blocks turn out
- * to be touched beyond that, they are packed instead, which wastes nothing.
- */
-static hak_block witness_alloc(struct hugepage *huge, size_t size)
-{
-  if (is_packed(huge)) {
-    return HAK_NO_BLOCK;
-  }
-  hak_block block = extent_alloc_lead(huge->pool, shape(size));
-  if (block.base != NULL) {
-    watch(huge, block);
-  }
-  return block;
-}
-
+/* Whether huge pages are worth their price: blocks are filled, as far as one can tell, and they take less time than small ones. */
 static bool huge_pays(struct hugepage *huge, size_t size)
 {
   if (huge->mode != MODE_AUTO) {
@@ -194,15 +248,17 @@ static bool huge_pays(struct hugepage *huge, size_t size)
   }
   hak_lock_acquire(huge->host, &huge->lock);
   bool pays = fault_huge_pays(&huge->meter, size);
+  bool sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
   hak_lock_release(huge->host, &huge->lock);
-  return pays;
+  return pays && !sparse;
 }
 
 /* A block of small pages. Where blocks turn out to be filled, its pages come at once; one of some is a witness here, too. */
 static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
 {
   __atomic_store_n(&huge->divided, 1U, __ATOMIC_RELEASE);
-  hak_block block = extent_alloc(huge->small, size, align);
+  bool sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
+  hak_block block = extent_alloc(huge->small, size, sparse && align < APART ? APART : align);
   if (block.base == NULL) {
     return block;
   }
@@ -213,7 +269,8 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   if ((block.info & HAK_ZEROED) == 0) {
     return block; /* most of its pages are there */
   }
-  if (is_packed(huge)) {
+  bool filled = __atomic_load_n(&huge->latest, __ATOMIC_RELAXED) == 0; /* the last witness, as far as one can tell now */
+  if (is_packed(huge) && filled) {
     (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
   } else {
     watch(huge, block);
@@ -221,18 +278,31 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   return block;
 }
 
-/* Puts the other pool in force when huge pages have become dear, or cheap again: what is kept in the one is of no use any more. */
+/*
+ * A block whose first granule has small pages: who touches the beginning only does not pay for a huge page. While blocks turn out
+ * to be touched beyond that, they are packed instead, which wastes nothing. Where there is no place for a lead, all pages are small.
+ */
+static hak_block witness_alloc(struct hugepage *huge, size_t size)
+{
+  if (is_packed(huge)) {
+    return HAK_NO_BLOCK;
+  }
+  hak_block block = extent_alloc_lead(huge->pool, shape(size));
+  if (block.base == NULL && huge->mode == MODE_AUTO && !is_dense(huge)) {
+    return small_alloc(huge, size, HAK_GRANULE);
+  }
+  watch(huge, block);
+  return block;
+}
+
+/* Notes what the first touch of a huge page took: they may have become dear, or cheap again. */
 static void judge(struct hugepage *huge, uint64_t took)
 {
   hak_lock_acquire(huge->host, &huge->lock);
-  bool was = huge->dear;
   bool pays = fault_note_huge(&huge->meter, took, PAUSE);
-  bool dear = took >= FAULT_LEAST_HUGE ? !pays : was;
-  struct extent_pool *before = was ? huge->small : huge->pool, *now = was ? huge->pool : huge->small;
-  if (dear != was) {
-    __atomic_store_n(&huge->dear, dear, __ATOMIC_RELAXED);
-    extent_keep(now, huge->keep);
-    extent_keep(before, 0);
+  if (took >= FAULT_LEAST_HUGE) {
+    __atomic_store_n(&huge->dear, !pays, __ATOMIC_RELAXED);
+    choose_pool(huge);
   }
   hak_lock_release(huge->host, &huge->lock);
 }
@@ -263,6 +333,7 @@ static hak_block packed_alloc(struct hugepage *huge, size_t size, size_t align)
 static hak_block large_alloc(struct hugepage *huge, size_t size, size_t align)
 {
   hak_block block = HAK_NO_BLOCK;
+  look(huge);
   if (huge->mode == MODE_HUGETLB && align <= EXTENT_HUGE) {
     block = pool_alloc(huge, round_to_huge(size));
   } else if (huge->transparent && !huge_pays(huge, size)) {
@@ -302,6 +373,7 @@ static void hugepage_free(void *self, void **slot, void *base, size_t capacity)
 {
   (void)slot;
   struct hugepage *huge = self;
+  note_freed(huge, base, capacity);
   extent_free(pool_of(huge, base), base, capacity);
 }
 
@@ -310,6 +382,7 @@ static hak_block hugepage_resize(void *self, void **slot, void *base, size_t cap
   (void)slot;
   struct hugepage *huge = self;
   struct extent_pool *pool = pool_of(huge, base);
+  (void)dismiss(huge, base, capacity);
   if (huge->mode == MODE_HUGETLB && pool == huge->pool && !extent_in_arena(pool, base)) {
     return HAK_NO_BLOCK; /* most likely pages of the reserved pool, whose mappings cannot grow */
   }
@@ -360,6 +433,9 @@ static void hugepage_free_many(void *self, void **slot, const hak_range *chain, 
 {
   (void)slot;
   struct hugepage *huge = self;
+  for (const hak_range *range = chain; range != NULL; range = range->next) {
+    note_freed(huge, range->base, range->capacity);
+  }
   if (__atomic_load_n(&huge->divided, __ATOMIC_ACQUIRE) == 0) {
     extent_free_many(huge->pool, chain, purger);
     return;
