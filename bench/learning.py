@@ -39,17 +39,18 @@ WEIGHTS = {"cpu": 0.4, "faults": 0.3, "memory": 0.3}  # the defaults of the poli
 TIMES = ["cpu", "faults"]
 FLOOR_NS, NOTICED, MEMORY_LEAST = 400, 0.1, 0.25  # see plugins/policy/learn_cost.c
 
-# Scenario: blocks of each phase; of them for fixed strategies, of which the last third counts; strategy to begin with.
+# Scenario: blocks of each phase; of them for fixed strategies, of which the last third counts; strategy to begin with. Where a block
+# takes the program some 50 us with warm memory and a strategy's first one some milliseconds, a budget of 1 % needs as many.
 SCENARIOS = {
-    "reuse": ([20000], [3000], "default"),
+    "reuse": ([60000], [3000], "default"),
     "queue": ([15000], [900], "huge-32M"),
     "half": ([20000], [3000], "huge-32M"),
     "sparse": ([60000], [6000], "default"),
-    "stream": ([5000], [600], "default"),
+    "stream": ([30000], [600], "default"),
     "thin": ([30000], [6000], "default"),
     "dense-wide": ([1500, 6000], [300, 3000], "default"),
     "few-many": ([3000, 6000], [600, 900], "huge-32M"),
-    "reuse-stream": ([8000, 4000], [900, 600], "plain"),
+    "reuse-stream": ([30000, 15000], [900, 600], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot

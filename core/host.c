@@ -215,6 +215,7 @@ struct hki_host *hki_host_new(const char *section, const char *plugin_name, cons
       .expect = host_expect,
       .arm_alike = policy ? host_arm_alike : NULL,
       .spans = &hakmem_root.span_bytes,
+      .tried = &hakmem_root.tried_bytes,
   };
   return host;
 }

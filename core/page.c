@@ -34,11 +34,19 @@ static bool place(struct hki_span *span, hki_entry *slot)
   return true;
 }
 
+static void count_active(const struct hki_span *span, size_t bytes)
+{
+  HKI_ADD(&hakmem_root.active_bytes, bytes);
+  if (HKI_UNLIKELY(span->range.flags & HAK_TRIED)) {
+    HKI_ADD(&hakmem_root.tried_bytes, bytes);
+  }
+}
+
 static void count_alloc(struct hki_thread *thread, const struct hki_span *span)
 {
   HKI_BUMP(&thread->seat[span->range.backend].tally.allocs, UINT64_C(1));
   HKI_BUMP(&thread->seat[span->range.backend].tally.alloc_bytes, span->range.requested);
-  HKI_ADD(&hakmem_root.active_bytes, span->range.capacity);
+  count_active(span, span->range.capacity);
 }
 
 /* A block from the backend, entered in the page map. NULL when one of them has no room. */
@@ -92,7 +100,8 @@ HKI_INLINE void *hand_out(struct hki_thread *thread, struct hki_span *span, cons
   if ((want->request & HKI_ZEROED) && !(span->range.flags & HAK_ZEROED)) {
     zero(span, want->size);
   }
-  span->range.flags &= (uint8_t)~HAK_ZEROED; /* true of this hand-out, and it is handed out now */
+  span->range.flags &= (uint8_t) ~(HAK_ZEROED | HAK_TRIED); /* true of one hand-out, and this is the next */
+  span->range.flags |= want->is_challenger ? HAK_TRIED : 0;
   span->range.site = want->site;
   span->range.requested = want->size;
   count_alloc(thread, span);
@@ -164,7 +173,7 @@ HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry en
   }
   HKI_BUMP(&thread->seat[span->range.backend].tally.frees, UINT64_C(1));
   HKI_BUMP(&thread->seat[span->range.backend].tally.free_bytes, span->range.requested);
-  HKI_ADD(&hakmem_root.active_bytes, -span->range.capacity);
+  count_active(span, -span->range.capacity);
   if (hki_epoch_learns() && span->range.requested > HAK_CLASS_MAX) {
     hki_epoch_freed(span->range.arm, span->range.requested, hki_site_kind(span->range.site));
   }
@@ -207,7 +216,7 @@ HKI_SLOW void *hki_page_resize(struct hki_thread *thread, void *block, hki_entry
     }
     base = (uintptr_t)got.base;
     span->trial = 0; /* what it would measure is no longer one block's life */
-    HKI_ADD(&hakmem_root.active_bytes, hak_block_capacity(got) - span->range.capacity);
+    count_active(span, hak_block_capacity(got) - span->range.capacity);
     span->range.base = got.base;
     span->range.capacity = hak_block_capacity(got);
     if (!place(span, hki_pagemap_slot_reserved(base))) {

@@ -278,7 +278,8 @@ HKI_SLOW struct hki_span *hki_range_take(struct hki_thread *thread, const struct
                          .align = want->align < HAK_GRANULE ? HAK_GRANULE : want->align,
                          .site = want->site,
                          .backend = backend->index,
-                         .arm = want->arm};
+                         .arm = want->arm,
+                         .flags = want->is_challenger ? HAK_TRIED : 0};
   hak_range *victims = NULL;
   hki_self = cache.inside;
   hak_range *range = cache.ops.take(cache.self, &need, &victims);

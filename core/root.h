@@ -195,6 +195,7 @@ struct hki_root {
   struct hki_row_view row[HKI_ROWS];
   uint64_t values[HKI_ROWS];
   uint64_t active_bytes;      /* capacity of live page blocks */
+  uint64_t tried_bytes;       /* of them, of those that challengers got */
   uint64_t span_bytes;        /* of registered spans of class backends */
   uint64_t held_bytes;        /* capacity of freed page blocks in cache and reclaim */
   struct hki_mailbox mailbox; /* last: what is before it is copied as statistics */

@@ -36,9 +36,13 @@ else
 fi
 
 # Everything that the frozen header declares is in this one, in the same words and order. What is new since is listed here.
-since='0.4 const uint64_t *spans
+since='0.5 HAK_TRIED = 8
+0.4 const uint64_t *spans
+0.5 const uint64_t *tried
 0.3 uint32_t reserved
 0.3 uint32_t run
+0.5 uint32_t flags
+0.5 uint32_t reserved
 0.2 uint64_t life_ns
 0.2 uint64_t cpu_ns
 0.4 uint32_t ease'

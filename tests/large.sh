@@ -94,6 +94,13 @@ else
   skip "system calls of a policy that learns" "strace is not installed"
 fi
 
+# Blocks of challengers take nothing from the champion: its block is still there afterwards.
+report=$(under "$TOP_SRCDIR/etc/learn.ini" "stats.exit=text" "$WORK/scenario" vm -t all -n 3000 2>&1)
+champion=$(sed -n 's/^strategy default: large blocks \([0-9]*\),.*/\1/p' <<<"$report") evictions=$(value cache.bigcache.evictions)
+if [ "$champion" -le 29990 ] && [ "$evictions" -le 3 ]; then ok "challengers evict nothing"; else
+  fail "challengers evict nothing" "$((30000 - champion)) blocks of challengers, $evictions evictions" "10 blocks or more, 3 evictions at most"
+fi
+
 # A calloc of memory that was used before reads as zero, and gets no pages for it but those that are there.
 cat >"$WORK/zero.c" <<'C'
 #include "probe.h"

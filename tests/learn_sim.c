@@ -272,6 +272,7 @@ void one_block(struct sim *sim)
     block->trial.cpu_ns = (uint64_t)(cost * 6000) + 1;
     block->trial.fault_ns = (uint64_t)(cost * 4000);
     block->trial.life_ns = sim->life_ns + (tried ? sim->chill_ns : 0);
+    block->trial.life_ns += sim->interrupted > 0 && uniform(sim) < sim->interrupted ? 100000 : 0;
   }
   sim->cells[row][arm].blocks++;
   sim->cells[row][arm].bytes += block->trial.bytes;

@@ -72,6 +72,7 @@ struct sim {
   struct block ring[LIVE_MOST];
   uint64_t work;              /* ns that the program does something else for, after each block */
   uint64_t life_ns, chill_ns; /* for which the program has a block; longer when it is a challenger's */
+  double interrupted;         /* the part of the blocks that the program has for 100000 ns longer, whoever's they are */
   uint64_t epoch, blocks, asked, now, faults, cpu_ns;
   uint64_t number[HAK_ROWS];
   uint64_t tries;    /* blocks of challengers */

@@ -36,6 +36,7 @@ enum {
 static uint64_t counters[ROWS];
 static uint64_t clock_now;
 static uint64_t spans;  /* bytes in spans of small blocks; atomic */
+static uint64_t tried;  /* bytes in live blocks of challengers; atomic */
 static uint64_t active; /* bytes in live blocks: raised after an allocation, lowered before a put; atomic */
 static bool no_memory;
 static int lines;
@@ -87,6 +88,7 @@ static const hak_host host = {.struct_size = sizeof(hak_host),
                               .counters = counters,
                               .active = &active,
                               .spans = &spans,
+                              .tried = &tried,
                               .page_size = 4096,
                               .meta_alloc = meta_alloc,
                               .log = write_line,
@@ -126,6 +128,7 @@ static int32_t start(size_t min, size_t max, size_t limit, size_t floor_bytes, i
   memset(counters, 0, sizeof counters);
   active = 0;
   spans = 0;
+  tried = 0;
   values[option("min")].size = min;
   values[option("max")].size = max;
   values[option("limit")].size = limit;
@@ -619,9 +622,10 @@ static void program_release(hak_range *chain)
   discard(chain);
 }
 
-static hak_range *program_malloc(size_t size)
+/* For a strategy with that backend; HAK_TRIED: a challenger. */
+static hak_range *program_malloc_as(size_t size, uint32_t backend, uint32_t flags)
 {
-  const hak_need need = {.size = size, .align = G, .site = &sites[0]};
+  const hak_need need = {.size = size, .align = G, .site = &sites[0], .backend = backend, .flags = flags};
   size_t whole = round_to(size, size < MIB ? G : program.unit);
   hak_range *victims;
   hak_range *range = take_or_evict(&need, &victims);
@@ -631,6 +635,9 @@ static hak_range *program_malloc(size_t size)
     program.resident += range->capacity;
   }
   active += range->capacity;
+  tried += flags != 0 ? range->capacity : 0;
+  range->backend = (uint8_t)backend;
+  range->flags = (uint8_t)flags;
   range->requested = size;
   range->stamp = whole;
   program.live += whole;
@@ -639,9 +646,15 @@ static hak_range *program_malloc(size_t size)
   return range;
 }
 
+static hak_range *program_malloc(size_t size)
+{
+  return program_malloc_as(size, 0, 0);
+}
+
 static void program_free(hak_range *range)
 {
   active -= range->capacity;
+  tried -= range->flags != 0 ? range->capacity : 0;
   program.live -= range->stamp;
   program_release(ops->put(self, range));
 }
@@ -834,6 +847,111 @@ START_TEST(other_live_blocks_count)
   program_free(range);
   program_release(ops->drain(self));
   ck_assert_uint_eq(program.resident, 0);
+}
+END_TEST
+
+/* ---- challengers ----------------------------------------------------------------------------------------------------- */
+
+/* A block now and then comes from another backend. The champion's does not go for it, nor that for the champion's. */
+START_TEST(a_challenger_spoils_nothing)
+{
+  clock_now = 1000 * MS;
+  ck_assert_int_eq(start(MIB, GIB, GIB, 0, 1000), HAK_OK);
+  new_program(G);
+  for (int i = 0; i < 400; i++) {
+    bool challenger = i % 4 == 3;
+    hak_range *range = program_malloc_as(2 * MIB, challenger, challenger ? HAK_TRIED : 0);
+    clock_now += 10 * MS;
+    program_free(range);
+    program_release(ops->expire(self));
+  }
+  ck_assert_uint_eq(count("misses"), 2);
+  ck_assert_uint_eq(count("evictions"), 0);
+  ck_assert_uint_eq(program.resident_peak, 4 * MIB);
+  discard(ops->drain(self));
+}
+END_TEST
+
+/* Beside what the champion has cached, one is kept, or as many as are a sixteenth of the peak: the newest. */
+START_TEST(guests_are_few)
+{
+  enum { BLOCKS = 16, GUESTS = 10 };
+  size_t size = _i == 0 ? 4 * MIB : MIB;
+  hak_range *ranges[BLOCKS], *guests[GUESTS];
+  clock_now = 1000 * MS;
+  ck_assert_int_eq(start(MIB, GIB, GIB, 0, 0), HAK_OK);
+  new_program(G);
+  for (int i = 0; i < BLOCKS; i++) {
+    ranges[i] = program_malloc(4 * MIB);
+  }
+  for (int i = 0; i < BLOCKS; i++) {
+    program_free(ranges[i]);
+  }
+  for (int i = 0; i < GUESTS; i++) {
+    guests[i] = program_malloc_as(size, 1, HAK_TRIED);
+  }
+  ck_assert_uint_eq(count("cached"), BLOCKS * 4 * MIB);
+  for (int i = 0; i < GUESTS; i++) {
+    program_free(guests[i]);
+    ck_assert_uint_le(count("cached"), BLOCKS * 4 * MIB + 4 * MIB);
+  }
+  ck_assert_uint_gt(count("cached"), BLOCKS * 4 * MIB);
+  for (int i = 0; i < BLOCKS; i++) {
+    ranges[i] = take(4 * MIB); /* they are all there */
+    ck_assert_ptr_nonnull(ranges[i]);
+    free(ranges[i]);
+  }
+  hak_range *last = take_with(size, G, 0, 1);
+  ck_assert_ptr_eq(last, guests[GUESTS - 1]);
+  free(last);
+  discard(ops->drain(self));
+}
+END_TEST
+
+/* The bound on the peak is what it is without challengers. */
+START_TEST(guests_raise_no_peak)
+{
+  clock_now = 1000 * MS;
+  ck_assert_int_eq(start(MIB, GIB, GIB, 0, 0), HAK_OK);
+  new_program(G);
+  program_free(program_malloc_as(32 * MIB, 1, HAK_TRIED));
+  program_free(program_malloc_as(32 * MIB, 1, HAK_TRIED)); /* a hit */
+  ck_assert_uint_eq(count("misses"), 1);
+  program_free(program_malloc(4 * MIB));
+  ck_assert_uint_eq(count("cached"), 36 * MIB);
+  hak_range *range = program_malloc(5 * MIB); /* for which the other one goes */
+  ck_assert_uint_ge(count("evictions"), 1);
+  ck_assert_ptr_null(take(4 * MIB));
+  program_free(range);
+
+  /* One that the champion takes over is none any longer. */
+  hak_range *other = program_malloc_as(5 * MIB, 0, HAK_TRIED);
+  program_free(other);
+  range = program_malloc(5 * MIB);
+  ck_assert_ptr_eq(range, other);
+  program_free(range);
+  ck_assert_uint_eq(active, 0);
+  ck_assert_uint_eq(tried, 0);
+  range = program_malloc(6 * MIB);
+  program_free(range);
+  ck_assert_uint_eq(count("cached"), 6 * MIB);
+  program_release(ops->drain(self));
+  ck_assert_uint_eq(program.resident, 0);
+}
+END_TEST
+
+START_TEST(the_limit_is_for_guests_too)
+{
+  new_cache(8 * MIB);
+  keep(range_of(8 * MIB));
+  hak_range *guest = range_of(2 * MIB);
+  guest->flags = HAK_TRIED;
+  ck_assert_ptr_eq(ops->put(self, guest), guest);
+  ck_assert_ptr_null(guest->next);
+  ck_assert_uint_eq(count("cached"), 8 * MIB);
+  ck_assert_uint_eq(count("refused"), 1);
+  free(guest);
+  ck_assert_uint_eq(discard(ops->drain(self)), 1);
 }
 END_TEST
 
@@ -1223,6 +1341,10 @@ int main(void)
   tcase_add_loop_test(tests, a_loop_of_one_block_always_hits, 0, 8);
   tcase_add_loop_test(tests, misses_evict, 0, 2);
   tcase_add_loop_test(tests, other_live_blocks_count, 0, 8);
+  tcase_add_test(tests, a_challenger_spoils_nothing);
+  tcase_add_loop_test(tests, guests_are_few, 0, 2);
+  tcase_add_test(tests, guests_raise_no_peak);
+  tcase_add_test(tests, the_limit_is_for_guests_too);
   tcase_add_loop_test(tests, a_streaming_program, 0, 4);
   suite_add_tcase(suite, tests);
   SRunner *runner = srunner_create(suite);

@@ -273,6 +273,40 @@ START_TEST(cold_memory_is_paid_for)
 }
 END_TEST
 
+/* Lives that are interrupted are nobody's: they cost a challenger no more than a champion. */
+START_TEST(interruptions_are_not_charged)
+{
+  uint64_t tries[2];
+  for (uint32_t some = 0; some < 2; some++) {
+    struct sim *sim = new_sim((uint32_t)_i, 1);
+    sim->arms = 2;
+    sim->life_ns = 1000;
+    sim->interrupted = some * 0.2;
+    start(sim);
+    run(sim, 20000);
+    tries[some] = sim->tries;
+  }
+  ck_assert_uint_gt(tries[1], 100);
+  ck_assert_uint_gt(4 * tries[1], tries[0]);
+}
+END_TEST
+
+/* What blocks cost is the same, but the program takes a hundredth of the time for each: it does something else. */
+START_TEST(time_tells_a_phase)
+{
+  struct sim *sim = new_sim((uint32_t)_i, 1);
+  sim->work = 2000000;
+  start(sim);
+  run(sim, 5000);
+  ck_assert_uint_eq(counters[LEARN_PHASES], 0);
+  sim->work = 10000;
+  run(sim, 500);
+  ck_assert_uint_eq(counters[LEARN_PHASES], 1);
+  run(sim, 20000);
+  ck_assert_uint_eq(counters[LEARN_PHASES], 1);
+}
+END_TEST
+
 /* A program that takes less time for a block than one pass through its resident pages takes has not used them. */
 START_TEST(pages_that_nothing_passes)
 {
@@ -849,6 +883,8 @@ int main(int argc, char **argv)
                                 programs_that_do_much_else,
                                 processor_time_begins_anew,
                                 cold_memory_is_paid_for,
+                                interruptions_are_not_charged,
+                                time_tells_a_phase,
                                 pages_that_nothing_passes,
                                 what_a_program_cannot_notice,
                                 drift_is_no_broken_promise,

@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HAK_ABI_MAJOR 0
-#define HAK_ABI_MINOR 4
+#define HAK_ABI_MINOR 5
 
 #define HAK_PLUGIN_EXPORT __attribute__((visibility("default")))
 
@@ -82,7 +82,8 @@ enum hak_result {
 enum hak_block_flag {
   HAK_ZEROED = 1, /* every byte of this hand-out reads as zero. Set only for a fresh mapping or after a complete purge. */
   HAK_HUGE = 2,   /* backed, or about to be backed, by huge pages */
-  HAK_PINNED = 4  /* its pages cannot be given back to the system while it lives (hugetlb, mlocked) */
+  HAK_PINNED = 4, /* its pages cannot be given back to the system while it lives (hugetlb, mlocked) */
+  HAK_TRIED = 8   /* the core's: handed out for a strategy that the policy tries out; since 0.5 */
 };
 
 /* A block of memory as backends hand it out: two words, returned in registers. base == NULL means failure. */
@@ -123,7 +124,7 @@ typedef struct hak_range {
   uint64_t stamp;         /* the holder's: a time, say */
   uint8_t backend;        /* index of the backend that it goes back to: ranges of different backends never mix */
   uint8_t arm;            /* strategy that allocated it */
-  uint8_t flags;          /* HAK_HUGE, HAK_PINNED */
+  uint8_t flags;          /* HAK_HUGE, HAK_PINNED, HAK_TRIED */
   uint8_t reserved;
 } hak_range;
 
@@ -253,6 +254,7 @@ typedef struct hak_host {
   uint32_t (*arm_alike)(const struct hak_host *host, uint32_t bin, uint32_t arm);
 
   const uint64_t *spans; /* bytes in the registered spans of all class backends; read it atomically; since 0.4 */
+  const uint64_t *tried; /* those of `active` that are in blocks with HAK_TRIED; read it atomically; since 0.5 */
 } hak_host;
 
 /* [any] Adds to a counter of the plugin. Statistics, `hakmem stat` included, read it without calling the plugin. */
@@ -439,11 +441,13 @@ typedef struct hak_backend_ops {
 
 /* What a request asks for. */
 typedef struct hak_need {
-  size_t size;      /* bytes; the range must have at least so many */
-  size_t align;     /* its base must be a multiple */
-  const void *site; /* return address of the call */
-  uint32_t backend; /* that serves it: only ranges of this one will do */
-  uint32_t arm;     /* strategy that serves it */
+  size_t size;       /* bytes; the range must have at least so many */
+  size_t align;      /* its base must be a multiple */
+  const void *site;  /* return address of the call */
+  uint32_t backend;  /* that serves it: only ranges of this one will do */
+  uint32_t arm;      /* strategy that serves it */
+  uint32_t flags;    /* HAK_TRIED, if the block will have it; since 0.5 */
+  uint32_t reserved; /* 0; since 0.5 */
 } hak_need;
 
 /*

@@ -11,6 +11,11 @@
  * Three things bound what is kept. `limit` bounds the bytes, at every moment. `age` bounds the time. The third keeps the peak
  * of resident memory where it would be without a cache: what is live, spans of small blocks included, and what is cached together may not
  * exceed what was live alone at the highest point of the last one or two periods, unless the cache is below `floor`.
+ *
+ * Guests are ranges of strategies that a policy tries out, a few blocks among many. They come from another backend than those of
+ * the champion, so the one cannot serve the other, and within the bound each guest would cost the champion a range that it is about
+ * to need, and be gone before the next one comes. So the bound knows of the champion only. Beside it one guest is kept, or as many as
+ * are a small part of the peak.
  */
 #include "hakmem/plugin.h"
 
@@ -137,7 +142,9 @@ struct site {
 struct bigcache {
   const hak_host *host;
   const uint64_t *spans;   /* as in the host; never NULL */
+  const uint64_t *tried;   /* the same */
   uint64_t *cached;        /* bytes on the shelves or about to be; atomic. The gauge itself, so one addition serves both. */
+  uint64_t guests;         /* of these, in guests; atomic */
   size_t min, max;         /* bytes; constant after start */
   uint64_t limit, floor;   /* bytes; atomic */
   uint64_t age;            /* ns, 0: no bound; atomic */
@@ -181,12 +188,19 @@ static bool suits(const hak_range *range, const hak_need *need)
          (range->capacity <= need->size + need->size / 8 + HAK_GRANULE || range->requested <= need->size);
 }
 
+static bool is_guest(const hak_range *range)
+{
+  return (range->flags & HAK_TRIED) != 0;
+}
+
 /* ---- what is live ---------------------------------------------------------------------------------------------------- */
 
-/* Bytes in live blocks, and in spans of small ones. */
+/* Bytes in live blocks that are no guests, and in spans of small ones. */
 static uint64_t active_now(const struct bigcache *cache)
 {
-  return __atomic_load_n(cache->host->active, __ATOMIC_RELAXED) + __atomic_load_n(cache->spans, __ATOMIC_RELAXED);
+  uint64_t live = __atomic_load_n(cache->host->active, __ATOMIC_RELAXED);
+  uint64_t tried = __atomic_load_n(cache->tried, __ATOMIC_RELAXED);
+  return (live > tried ? live - tried : 0) + __atomic_load_n(cache->spans, __ATOMIC_RELAXED);
 }
 
 static uint64_t cached_now(const struct bigcache *cache)
@@ -227,8 +241,9 @@ static uint64_t live_beside(uint64_t live, size_t size)
 static bool excessive(const struct bigcache *cache, uint64_t bytes, uint64_t live)
 {
   if (bytes <= __atomic_load_n(&cache->limit, __ATOMIC_RELAXED)) {
-    uint64_t all = bytes + live;
-    return bytes > __atomic_load_n(&cache->floor, __ATOMIC_RELAXED) && all > __atomic_load_n(&cache->peak, __ATOMIC_RELAXED) &&
+    uint64_t guests = __atomic_load_n(&cache->guests, __ATOMIC_RELAXED);
+    uint64_t own = bytes > guests ? bytes - guests : 0, all = own + live;
+    return own > __atomic_load_n(&cache->floor, __ATOMIC_RELAXED) && all > __atomic_load_n(&cache->peak, __ATOMIC_RELAXED) &&
            all > __atomic_load_n(&cache->peak_before, __ATOMIC_RELAXED);
   }
   return true;
@@ -398,10 +413,19 @@ static hak_range *shelve(struct bigcache *cache, hak_range *range)
 
 /* ---- victims --------------------------------------------------------------------------------------------------------- */
 
-/* Accounts for a range that has left its shelf for good, and chains it. */
+/* Accounts for a range that has left its shelf for good. */
+static void account(struct bigcache *cache, const hak_range *range)
+{
+  if (is_guest(range)) {
+    __atomic_fetch_sub(&cache->guests, range->capacity, __ATOMIC_RELAXED);
+  }
+  __atomic_fetch_sub(cache->cached, range->capacity, __ATOMIC_RELEASE);
+}
+
+/* The same, and chains it: nobody asked for it. */
 static void give_up(struct bigcache *cache, hak_range *range, uint32_t counter, hak_range **chain)
 {
-  __atomic_fetch_sub(cache->cached, range->capacity, __ATOMIC_RELEASE);
+  account(cache, range);
   hak_count(cache->host, counter, 1);
   if (counter == BIG_EVICTIONS) {
     count_for(cache, range->site, offsetof(struct site, evictions), 1);
@@ -504,8 +528,8 @@ static bool make_room(struct bigcache *cache, size_t bytes, uint64_t live, hak_r
   }
 }
 
-/* Gives up all ranges that are older than `age` nanoseconds at `now`. */
-static void clear(struct bigcache *cache, uint64_t now, int64_t age, uint32_t counter, hak_range **chain)
+/* Gives up all ranges, or all guests, that are older than `age` nanoseconds at `now`. */
+static void clear(struct bigcache *cache, bool guests, uint64_t now, int64_t age, uint32_t counter, hak_range **chain)
 {
   for (uint32_t i = 0; i < CLASSES * SHELVES; i++) {
     struct shelf *shelf = shelf_at(cache, i);
@@ -515,7 +539,7 @@ static void clear(struct bigcache *cache, uint64_t now, int64_t age, uint32_t co
     }
     hak_lock_acquire(cache->host, &shelf->lock);
     for (hak_range **link = &shelf->head; *link != NULL;) {
-      if ((int64_t)(now - (*link)->stamp) > age) {
+      if ((int64_t)(now - (*link)->stamp) > age && (is_guest(*link) || !guests)) {
         hak_range *range = pull(shelf, link);
         range->next = old;
         old = range;
@@ -530,6 +554,25 @@ static void clear(struct bigcache *cache, uint64_t now, int64_t age, uint32_t co
       give_up(cache, range, counter, chain);
     }
   }
+}
+
+/* Reserves room for a guest; older ones may have to go. False when the limit is in the way. */
+static bool admit(struct bigcache *cache, size_t bytes, hak_range **chain)
+{
+  uint64_t peak = __atomic_load_n(&cache->peak, __ATOMIC_RELAXED);
+  uint64_t before = __atomic_load_n(&cache->peak_before, __ATOMIC_RELAXED);
+  uint64_t others = __atomic_fetch_add(&cache->guests, bytes, __ATOMIC_RELAXED);
+  if (others != 0 && others + bytes > (peak > before ? peak : before) / MANY) {
+    clear(cache, true, 0, INT64_MIN, BIG_EVICTIONS, chain);
+  }
+  uint64_t cached = cached_now(cache);
+  do {
+    if (cached + bytes > __atomic_load_n(&cache->limit, __ATOMIC_RELAXED)) {
+      __atomic_fetch_sub(&cache->guests, bytes, __ATOMIC_RELAXED);
+      return false;
+    }
+  } while (!__atomic_compare_exchange_n(cache->cached, &cached, cached + bytes, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+  return true;
 }
 
 /* ---- statistics ------------------------------------------------------------------------------------------------------ */
@@ -572,14 +615,15 @@ static void publish(struct bigcache *cache)
 static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **victims)
 {
   struct bigcache *cache = self;
+  bool tried = (need->flags & HAK_TRIED) != 0;
   bool possible = need->size <= LARGEST && cached_now(cache) != 0;
   size_t reach = possible ? need->size + (need->size / 8 > ROUNDING ? need->size / 8 : ROUNDING) + HAK_GRANULE : 0;
   uint32_t last = class_of(reach < LARGEST ? reach : LARGEST);
   for (uint32_t cls = class_of(need->size); possible && cls <= last; cls++) {
     hak_range *range = take_from_class(cache, &cache->classes[cls], need);
     if (range != NULL) {
-      __atomic_fetch_sub(cache->cached, range->capacity, __ATOMIC_RELEASE);
-      note_peak(cache, active_now(cache) + range->capacity);
+      account(cache, range);
+      note_peak(cache, active_now(cache) + (tried ? 0 : range->capacity));
       if (__atomic_load_n(&cache->useful[cls], __ATOMIC_RELAXED) == 0) {
         __atomic_store_n(&cache->useful[cls], 1, __ATOMIC_RELAXED);
       }
@@ -590,7 +634,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
   }
   uint64_t live = active_now(cache);
   note_peak(cache, live); /* without the request, which may fail */
-  (void)make_room(cache, 0, live_beside(live, need->size) + need->size, victims);
+  (void)make_room(cache, 0, live_beside(live, need->size) + (tried ? 0 : need->size), victims);
   hak_count(cache->host, BIG_MISSES, 1);
   count_for(cache, need->site, offsetof(struct site, misses), 1);
   return NULL;
@@ -604,10 +648,12 @@ static hak_range *bigcache_put(void *self, hak_range *range)
   uint64_t now = cache->host->os->coarse();
   uint64_t live = active_now(cache); /* without this one */
   turn(cache, now);
-  note_peak(cache, live + capacity);
+  note_peak(cache, live + (is_guest(range) ? 0 : capacity));
   bool wanted =
       capacity >= cache->min && capacity <= cache->max && capacity <= __atomic_load_n(&cache->limit, __ATOMIC_RELAXED);
-  if (wanted && make_room(cache, capacity, live_beside(live, capacity), &chain)) {
+  bool room = wanted && (is_guest(range) ? admit(cache, capacity, &chain)
+                                         : make_room(cache, capacity, live_beside(live, capacity), &chain));
+  if (room) {
     range->stamp = now;
     hak_count(cache->host, BIG_KEPT, 1); /* first, since it may be taken at once */
     hak_range *displaced = shelve(cache, range);
@@ -638,7 +684,7 @@ static hak_range *bigcache_expire(void *self)
   uint64_t age = __atomic_load_n(&cache->age, __ATOMIC_RELAXED);
   turn(cache, now);
   if (age != 0) {
-    clear(cache, now, (int64_t)age, BIG_EXPIRED, &chain);
+    clear(cache, false, now, (int64_t)age, BIG_EXPIRED, &chain);
   }
   (void)make_room(cache, 0, active_now(cache), &chain);
   publish(cache);
@@ -649,7 +695,7 @@ static hak_range *bigcache_drain(void *self)
 {
   struct bigcache *cache = self;
   hak_range *chain = NULL;
-  clear(cache, 0, INT64_MIN, BIG_DRAINED, &chain);
+  clear(cache, false, 0, INT64_MIN, BIG_DRAINED, &chain);
   publish(cache);
   return chain;
 }
@@ -675,11 +721,13 @@ static void bigcache_fork_child(void *self)
 {
   struct bigcache *cache = self;
   uint64_t bytes = 0;
+  cache->guests = 0;
   for (uint32_t i = 0; i < CLASSES * SHELVES; i++) {
     struct shelf *shelf = shelf_at(cache, i);
     shelf->lock.word = 0;
     for (const hak_range *range = shelf->head; range != NULL; range = range->next) {
       bytes += range->capacity;
+      cache->guests += is_guest(range) ? range->capacity : 0;
     }
   }
   hak_gauge(cache->host, BIG_CACHED, bytes);
@@ -720,6 +768,7 @@ static int32_t bigcache_start(const hak_host *host, const hak_value *values, voi
   static const uint64_t none;
   cache->host = host;
   cache->spans = host->spans != NULL ? host->spans : &none;
+  cache->tried = host->tried != NULL ? host->tried : &none;
   cache->cached = &host->counters[BIG_CACHED];
   cache->min = values[BIG_MIN].size;
   cache->max = values[BIG_MAX].size;

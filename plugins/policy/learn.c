@@ -9,7 +9,9 @@
 #include <string.h>
 
 enum {
-  RECENT = 8,        /* samples that the time of a block is taken from, or so */
+  RECENT = 8,        /* samples that the time of a block is taken from, or so; */
+  STRANGE = 3,       /* so many in a row that are strange to it, and it is taken anew from there, */
+  TIMES_STRANGE = 4, /* that is, so many times longer or shorter */
   SAVE_SECONDS = 10, /* from one write of the state file to the next, at least */
   TRIALS_FEW = 8,    /* trials from one decision to the next while a challenger is new ... */
   TRIALS_MANY = 16,  /* ... and later */
@@ -54,8 +56,10 @@ static void take_trial(struct learn *learn, const hak_trial *trial)
   hak_count(learn->host, LEARN_TRIALS, 1);
   contest->arm[trial->arm].trials++;
   if (learn_cost(learn, row, trial, trial->arm == contest->champion, &cost)) {
-    learn_contest_trial(learn, contest, trial->arm, cost,
-                        (struct learn_times){(double)trial->life_ns, learn_cost_time(learn, trial)});
+    double own = learn_cost_time(learn, trial), least = learn_cost_least(learn);
+    /* Its faults are in the cost already. */
+    double life = trial->life_ns > trial->fault_ns ? (double)(trial->life_ns - trial->fault_ns) : 0;
+    learn_contest_trial(learn, contest, trial->arm, cost, (struct learn_times){life, own, own > least ? own : least});
   }
 }
 
@@ -70,6 +74,18 @@ static void take_cell(struct learn *learn, const hak_cell *cell)
   learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
 }
 
+/* A program that begins to do something else takes another time for its blocks at once; the mean would follow slowly. */
+static void note_strange(struct learn *learn, double each)
+{
+  double usual = learn_time_of_block(learn, 0);
+  int32_t way = each > TIMES_STRANGE * usual ? 1 : each * TIMES_STRANGE < usual ? -1 : 0;
+  learn->strange = way == 0 ? 0 : way * learn->strange > 0 ? learn->strange + way : way;
+  if (usual > 0 && (learn->strange >= STRANGE || learn->strange <= -STRANGE)) {
+    learn->recent_cpu = learn->recent_blocks = learn->recent_bytes = 0;
+    learn->strange = 0;
+  }
+}
+
 /* What the program takes for each large block, processor time. An older core does not tell; in the child of a fork it begins anew. */
 static void take_time(struct learn *learn, const hak_sample *sample)
 {
@@ -77,6 +93,7 @@ static void take_time(struct learn *learn, const hak_sample *sample)
   bool known = learn->sample_cpu != 0 && cpu >= learn->sample_cpu;
   bool more = cpu > learn->sample_cpu && sample->blocks > learn->sample_blocks;
   if (known && more) {
+    note_strange(learn, (double)(cpu - learn->sample_cpu) / (double)(sample->blocks - learn->sample_blocks));
     learn->recent_cpu += (double)(cpu - learn->sample_cpu) - learn->recent_cpu / RECENT;
     learn->recent_blocks += (double)(sample->blocks - learn->sample_blocks) - learn->recent_blocks / RECENT;
     learn->recent_bytes += learn->fresh_bytes - learn->recent_bytes / RECENT;

@@ -158,6 +158,16 @@ struct learn_moments {
   double m2; /* sum of squared distances from the mean */
 };
 
+/* Whether the program does something else: logarithms of one figure of the champion's trials, since it or the phase began. */
+struct learn_watch {
+  struct learn_moments level;
+  double window;         /* sum of the last ones, at most WINDOW of them */
+  uint32_t window_count; /* how many */
+  int32_t alarm;         /* the last full window was above (1) or below (-1) the level */
+  double wide;           /* sum of the full windows since it was last looked at, at most WINDOWS of them */
+  uint32_t wide_count;   /* how many */
+};
+
 /* One arm in one contest. Its costs are multiples of the champion's. */
 struct learn_arm {
   struct learn_moments all;   /* of all its trials, the old ones forgotten */
@@ -191,12 +201,9 @@ struct learn_contest {
   struct learn_moments since;  /* and what it costs as challenger now */
   struct learn_moments life;   /* ns for which its blocks lived */
   struct learn_moments time;   /* ns that they took in malloc, free, page faults and one pass through their pages */
-  struct learn_moments level;  /* of their logarithms, since the champion or the phase began */
-  double window;               /* sum of the last logarithms, at most WINDOW of them */
-  uint32_t window_count;       /* how many */
-  int32_t alarm;               /* the last full window was above (1) or below (-1) the level */
-  double wide;                 /* sum of the full windows since it was last looked at, at most WINDOWS of them */
-  uint32_t wide_count;         /* how many */
+  struct learn_moments chill;  /* what interruptions of its blocks' lives look like: cold memory; in champion's blocks */
+  struct learn_watch costs;    /* of the champion's costs */
+  struct learn_watch units;    /* and of the unit that its blocks would give */
   double credit;               /* what exploring may still lose, in champion's blocks */
   double loan;                 /* of it, what is to be paid back */
   double left;                 /* of it for the next challenger */
@@ -286,6 +293,7 @@ struct learn {
   double fresh_bytes;                  /* of the cells since then */
   double recent_cpu, recent_blocks;    /* of the last samples, the old ones forgotten */
   double recent_bytes;                 /* of these blocks */
+  int32_t strange;                     /* samples in a row whose blocks took much longer (or, negative, less) than these */
   const char *path;                    /* of the state file; NULL: none */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
@@ -329,8 +337,9 @@ void learn_contest_reset(const struct learn *learn, struct learn_contest *contes
 
 /* What is known of a measured block besides its cost, ns. */
 struct learn_times {
-  double life; /* from malloc to free */
+  double life; /* from malloc to free, without page faults */
   double own;  /* in both, in page faults, and in one pass through its pages */
+  double unit; /* the same, but at least what times count as */
 };
 
 /* From a sample: what was allocated and freed, in a cell of the contest; then, once, that these were all; then the trials. */
@@ -378,6 +387,9 @@ void learn_cost_release_anew(struct learn *learn, uint32_t row, uint32_t arm);
 
 /* The time that the block of a trial took by itself, ns; see learn_cost.c. */
 double learn_cost_time(const struct learn *learn, const hak_trial *trial);
+
+/* What times count as at least, ns. */
+double learn_cost_least(const struct learn *learn);
 
 /* The cost of a trial of an arm in that row. False while the row is being calibrated, to which the trial then contributes. */
 bool learn_cost(struct learn *learn, uint32_t row, const hak_trial *trial, bool champion, double *cost);

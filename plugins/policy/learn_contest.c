@@ -17,8 +17,8 @@
  *
  * A win must be beyond doubt, but less so in the first matches of a phase: then nothing speaks for the champion but that it is there.
  *
- * A phase ends when the champion's costs move, in two windows one after the other, or when an arm wins that had lost. Then
- * what is known of the other arms only says where to look first.
+ * A phase ends when the champion's costs move, in two windows one after the other, or the unit that they are in, or when an arm wins
+ * that had lost. Then what is known of the other arms only says where to look first.
  */
 #include "learn.h"
 
@@ -39,7 +39,7 @@ enum {
   WIN_TRIALS = 8,        /* least number for a win ... */
   LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
-  WINDOW = 16,           /* trials; see phase_trial */
+  WINDOW = 16,           /* trials; see watch */
   WINDOWS = 4,           /* together they are a wide one */
   MOVES = 4,             /* trials in a window that is not full, for a look at it when an arm wins */
   OUT_MIN = 1,           /* blocks that an unknown arm may have out */
@@ -62,8 +62,8 @@ enum {
 #define NOISE_MIN 0.005   /* no mean is known better than this */
 #define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
 #define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
-#define WIDE_NOISE 4.0    /* the same for a wide window, */
-#define WIDE_LEAST 0.1    /* and its least difference: level and window overlap */
+#define UNIT_LEAST 1.1    /* the same for the unit */
+#define WIDE_NOISE 4.0    /* and the noise for a wide window; half of the difference is enough there */
 #define PHASE_MOST 2.0    /* and at most such a multiple of the champion's cost */
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
@@ -191,14 +191,11 @@ static void charge_unmeasured(struct learn *learn, struct learn_contest *contest
 /* The champion is measured from the beginning. */
 static void measure_again(struct learn_contest *contest)
 {
-  memset(&contest->level, 0, sizeof contest->level);
+  memset(&contest->costs, 0, sizeof contest->costs);
+  memset(&contest->units, 0, sizeof contest->units);
   memset(&contest->life, 0, sizeof contest->life);
   memset(&contest->time, 0, sizeof contest->time);
-  contest->window = 0;
-  contest->window_count = 0;
-  contest->alarm = 0;
-  contest->wide = 0;
-  contest->wide_count = 0;
+  memset(&contest->chill, 0, sizeof contest->chill);
 }
 
 /* What is known of the other arms counts little from now on. */
@@ -417,12 +414,12 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
 }
 
 /* Whether the champion's last few costs are far from what they were. `moved` is by how much, in logarithms. */
-static bool moves(const struct learn_contest *contest, double *moved)
+static bool moves(const struct learn_watch *costs, double *moved)
 {
-  double n = contest->window_count, error;
-  *moved = n > 0 ? contest->window / n - contest->level.mean : 0;
-  error = n > 0 ? sqrt(learn_variance(&contest->level) * (1 / n + 1 / contest->level.n)) : 0;
-  return n >= MOVES && contest->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
+  double n = costs->window_count, error;
+  *moved = n > 0 ? costs->window / n - costs->level.mean : 0;
+  error = n > 0 ? sqrt(learn_variance(&costs->level) * (1 / n + 1 / costs->level.n)) : 0;
+  return n >= MOVES && costs->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
 }
 
 static void end_turn(struct learn *learn, struct learn_contest *contest, enum learn_result result)
@@ -455,7 +452,7 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
   }
   if (result == LEARN_WIN) {
     double moved;
-    bool lost = arm->lost, moving = moves(contest, &moved);
+    bool lost = arm->lost, moving = moves(&contest->costs, &moved);
     promote(learn, contest, index, &arm->match, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
     if (moving) { /* the program had begun to do something else: all is to be found out anew, in a new unit */
       contest->phase = true;
@@ -563,45 +560,43 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
 
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
 
-/* Where costs vary much, a smaller move shows in more trials together. */
-static void wide_window(struct learn_contest *contest)
+/* By how much a mean of so many is off the level; 0 when that may be noise, or is less than `least`. */
+static double off(const struct learn_watch *watch, double mean, double n, double noise, double least)
 {
-  double moved = contest->wide / (WINDOW * WINDOWS) - contest->level.mean;
-  double error = sqrt(learn_variance(&contest->level) * (1.0 / (WINDOW * WINDOWS) + 1 / contest->level.n));
-  if (contest->level.n >= 2 * WINDOW * WINDOWS && fabs(moved) > larger(WIDE_NOISE * error, WIDE_LEAST)) {
-    contest->phase = true;
-    contest->jump = moved;
-  }
-  contest->wide = 0;
-  contest->wide_count = 0;
+  double moved = mean - watch->level.mean;
+  double error = sqrt(learn_variance(&watch->level) * (1 / n + 1 / watch->level.n));
+  return watch->level.n >= 2 * n && fabs(moved) > larger(noise * error, least) ? moved : 0;
 }
 
 /*
- * Whether the champion's costs have moved: the mean of WINDOW logarithms is compared with that of the last CHAMPION_MEMORY.
- * Logarithms here, since one cost that is extreme must not look like a new phase.
+ * Adds a figure. Returns by how much it has moved, in logarithms, or 0: the mean of WINDOW logarithms is compared with that of the last
+ * CHAMPION_MEMORY. Logarithms here, since one figure that is extreme must not look like a new phase. Where they vary much, a move
+ * that is half as large shows in WINDOWS windows together: level and window overlap.
  */
-static void phase_trial(struct learn_contest *contest, double logarithm)
+static double watch(struct learn_watch *watch, double figure, double least)
 {
-  contest->window += logarithm;
-  add(&contest->level, logarithm, CHAMPION_MEMORY);
-  if (++contest->window_count < WINDOW) {
-    return;
+  double moved = 0;
+  watch->window += log(figure);
+  add(&watch->level, log(figure), CHAMPION_MEMORY);
+  if (++watch->window_count < WINDOW) {
+    return 0;
   }
-  double moved = contest->window / WINDOW - contest->level.mean;
-  double error = sqrt(learn_variance(&contest->level) * (1.0 / WINDOW + 1 / contest->level.n));
-  bool far = contest->level.n >= 2 * WINDOW && fabs(moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
-  int32_t alarm = far ? (moved > 0 ? 1 : -1) : 0;
-  if (far && alarm == contest->alarm) {
-    contest->phase = true;
-    contest->jump = moved;
+  double narrow = off(watch, watch->window / WINDOW, WINDOW, PHASE_NOISE, least);
+  int32_t alarm = narrow > 0 ? 1 : narrow < 0 ? -1 : 0;
+  if (alarm == watch->alarm) {
+    moved = narrow;
   }
-  contest->alarm = alarm;
-  contest->wide += contest->window;
-  contest->window = 0;
-  contest->window_count = 0;
-  if (++contest->wide_count == WINDOWS) {
-    wide_window(contest);
+  watch->alarm = alarm;
+  watch->wide += watch->window;
+  watch->window = 0;
+  watch->window_count = 0;
+  if (++watch->wide_count == WINDOWS) {
+    double wide = off(watch, watch->wide / (WINDOW * WINDOWS), WINDOW * WINDOWS, WIDE_NOISE, least / 2);
+    moved = wide != 0 ? wide : moved;
+    watch->wide = 0;
+    watch->wide_count = 0;
   }
+  return moved;
 }
 
 /* Adds a time; what was interrupted counts as a little longer than usual. */
@@ -610,15 +605,20 @@ static void add_time(struct learn_moments *moments, double ns)
   add(moments, moments->n < WARM ? ns : smaller(ns, LONGER * moments->mean), TIME_MEMORY);
 }
 
-static void champion_trial(struct learn_contest *contest, double cost, struct learn_times times)
+static void champion_trial(struct learn_contest *contest, double cost, struct learn_times times, double chill)
 {
+  add(&contest->chill, chill, TIME_MEMORY);
   add_time(&contest->life, times.life);
   add_time(&contest->time, times.own);
   bool known = contest->cost.n >= WARM;
   double bounded = known ? smaller(cost, CLIP * contest->cost.mean) : cost;
   add(&contest->cost, bounded, CHAMPION_MEMORY);
   add(&contest->reign, bounded, DBL_MAX);
-  phase_trial(contest, log(cost));
+  double dearer = watch(&contest->costs, cost, PHASE_LEAST), longer = watch(&contest->units, times.unit, UNIT_LEAST);
+  if (dearer != 0 || longer != 0) {
+    contest->phase = true;
+    contest->jump = longer != 0 ? longer : dearer;
+  }
 }
 
 /*
@@ -634,8 +634,9 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
   if (contest->former != LEARN_NOBODY && arm == &contest->arm[contest->former] && !arm->cold) {
     add(&contest->since, multiple, WARM);
   }
-  arm->chill += (chill - arm->chill) / CHILL_MEMORY;
-  arm->due += multiple - 1 + chill;
+  double colder = chill - contest->chill.mean;
+  arm->chill += (colder - arm->chill) / CHILL_MEMORY;
+  arm->due += multiple - 1 + colder;
   arm->due_trials++;
   if (arm->cold) {
     arm->cold = false;
@@ -657,7 +658,8 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
 /*
  * What a block's life took longer than those of the champion's do, in champion's blocks, as far as it is beyond doubt: a program writes
  * slower to memory that no processor's cache holds. A champion has warm memory, so this is no part of the comparison, but the program
- * pays for it. Where blocks live beside others, their lives do not tell.
+ * pays for it. Where blocks live beside others, their lives do not tell. Lives of all arms are interrupted alike, so what the champion's
+ * come to by this measure is the zero of it.
  */
 static double chill_of(const struct learn *learn, const struct learn_contest *contest, double life)
 {
@@ -670,10 +672,11 @@ static double chill_of(const struct learn *learn, const struct learn_contest *co
 void learn_contest_trial(const struct learn *learn, struct learn_contest *contest, uint32_t arm, double cost,
                          struct learn_times times)
 {
+  double chill = chill_of(learn, contest, times.life);
   if (arm == contest->champion) {
-    champion_trial(contest, cost, times);
+    champion_trial(contest, cost, times, chill);
   } else {
-    other_trial(contest, &contest->arm[arm], cost, chill_of(learn, contest, times.life));
+    other_trial(contest, &contest->arm[arm], cost, chill);
   }
 }
 

@@ -106,6 +106,11 @@ static double pass_through(const struct learn *learn, double resident, double by
   return most <= 0 || resident / FASTEST < most ? pass : 0;
 }
 
+double learn_cost_least(const struct learn *learn)
+{
+  return at_least(FLOOR_NS, NOTICED * learn_time_of_block(learn, 0)) / 2;
+}
+
 /* What the times of a block like the reference count as, each with its weight. */
 static double unit_of(const struct learn *learn, const double ref[LEARN_MEASURED])
 {
@@ -113,8 +118,7 @@ static double unit_of(const struct learn *learn, const double ref[LEARN_MEASURED
   double times = weight[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS];
   double pass = pass_through(learn, ref[LEARN_RESIDENT], ref[LEARN_BYTES]);
   double time = weight[LEARN_TERM_CPU] * ref[LEARN_TERM_CPU] + weight[LEARN_TERM_FAULTS] * (ref[LEARN_TERM_FAULTS] + pass);
-  double least = at_least(FLOOR_NS, NOTICED * learn_time_of_block(learn, 0)) * times / 2;
-  return times > 0 ? at_least(time, least) / times : FLOOR_NS;
+  return times > 0 ? at_least(time / times, learn_cost_least(learn)) : FLOOR_NS;
 }
 
 /* Adds a trial to the calibration of its row, and ends it with the last one. */

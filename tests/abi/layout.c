@@ -70,6 +70,9 @@ static const struct row rows[] = {
     VALUE(HAK_ZEROED, 1),
     VALUE(HAK_HUGE, 2),
     VALUE(HAK_PINNED, 4),
+#if HAK_ABI_MINOR >= 5
+    VALUE(HAK_TRIED, 8),
+#endif
     VALUE(HAK_SIZE, 1),
     VALUE(HAK_BOOL, 2),
     VALUE(HAK_INT, 3),
@@ -173,6 +176,9 @@ static const struct row rows[] = {
 #if HAK_ABI_MINOR >= 4
     MEMBER(hak_host, spans, 176, 8),
 #endif
+#if HAK_ABI_MINOR >= 5
+    MEMBER(hak_host, tried, 184, 8),
+#endif
     FIXED(hak_value, 8, 8),
     MEMBER(hak_value, size, 0, 8),
     MEMBER(hak_value, flag, 0, 1),
@@ -225,6 +231,10 @@ static const struct row rows[] = {
     MEMBER(hak_need, site, 16, 8),
     MEMBER(hak_need, backend, 24, 4),
     MEMBER(hak_need, arm, 28, 4),
+#if HAK_ABI_MINOR >= 5
+    MEMBER(hak_need, flags, 32, 4),
+    MEMBER(hak_need, reserved, 36, 4),
+#endif
     GROWS(hak_cache_ops, 72, 8),
     MEMBER(hak_cache_ops, struct_size, 0, 4),
     MEMBER(hak_cache_ops, reserved, 4, 4),
