@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -193,7 +194,7 @@ static hak_value default_of(const hak_option *option)
 
 static void start_plugins(void)
 {
-  const struct extent_setup setup = {.arena = (size_t)1 << 30, .unit = HAK_GRANULE, .advise = false};
+  const struct extent_setup setup = {.arena = (size_t)1 << 30, .unit = HAK_GRANULE};
   hak_value values[16];
   if (hakmem_plugin.option_count > 16 || hakmem_plugin.counter_count > 32) {
     fail("the plugin has more options or counters than this program knows");
@@ -529,6 +530,7 @@ static void run_case(unsigned other_threads, size_t count)
 int main(int argc, char **argv)
 {
   long count = argc > 1 ? atol(argv[1]) : REPETITIONS;
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* ranges of small pages, where the system gives huge ones unasked, too */
   if (count < 1 || count > REPETITIONS_MAX) {
     fail("the number of repetitions is from 1 to %d", REPETITIONS_MAX);
   }

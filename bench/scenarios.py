@@ -52,6 +52,11 @@ VARIANTS = [
     ("2threads", "two threads, one byte of each page", ["-j", "2"]),
     ("2threads-steady", f"two threads, one byte of each page, {STEADY} times the iterations", ["-j", "2", "-n", str(STEADY)]),
 ]
+STREAMS = [
+    ("streaming", "one byte of each page", []),
+    ("streaming-sparse", "one page only", ["-t", "first"]),
+    ("streaming-sparse-steady", f"one page only, {STEADY} times the iterations", ["-t", "first", "-n", str(STEADY)]),
+]
 QUICK = ",".join(f"{name}-{suffix}" for suffix in ("cold", "steady") for name in SCENARIOS) + ",streaming"
 ENOUGH_RUNS = 30
 CONTROL = "control"  # measured beside glibc: the same writes without malloc and free
@@ -77,7 +82,7 @@ def all_cases():
         for suffix, about, arguments in VARIANTS
         for scenario, shape in SCENARIOS.items()
     ]
-    return cases + [Case("streaming", "streaming", STREAMING + "; one byte of each page", ["streaming"])]
+    return cases + [Case(name, "streaming", f"{STREAMING}; {about}", ["streaming", *arguments]) for name, about, arguments in STREAMS]
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------------
@@ -295,7 +300,7 @@ def run(options):
 if __name__ == "__main__":
     chosen_options = arguments()
     if chosen_options.list:
-        print("\n".join(f"{case.name:22} {case.about}" for case in all_cases()))
+        print("\n".join(f"{case.name:24} {case.about}" for case in all_cases()))
         sys.exit(0)
     try:
         run(chosen_options)

@@ -105,7 +105,7 @@ static void start(struct config config)
   released = 0;
   live_bytes = 0;
   clock_time = UINT64_C(1000000000000);
-  const struct extent_setup setup = {.arena = GIB, .unit = config.unit == 0 ? G : config.unit, .advise = false};
+  const struct extent_setup setup = {.arena = GIB, .unit = config.unit == 0 ? G : config.unit};
   pool = extent_start(&host, &setup);
 
   batch_host = host;

@@ -13,7 +13,7 @@
 static struct extent_pool *new_pool(size_t arena, size_t unit)
 {
   reset_host();
-  const struct extent_setup setup = {.arena = arena, .unit = unit, .advise = unit == EXTENT_HUGE};
+  const struct extent_setup setup = {.arena = arena, .unit = unit, .advice = unit == EXTENT_HUGE ? MADV_HUGEPAGE : MADV_NORMAL};
   struct extent_pool *pool = extent_start(&host, &setup);
   ck_assert_ptr_nonnull(pool);
   return pool;
@@ -983,7 +983,7 @@ END_TEST
 static struct extent_pool *new_pool_with_leads(size_t arena)
 {
   reset_host();
-  const struct extent_setup setup = {.arena = arena, .unit = EXTENT_HUGE, .lead = LEAD, .advise = true};
+  const struct extent_setup setup = {.arena = arena, .unit = EXTENT_HUGE, .lead = LEAD, .advice = MADV_HUGEPAGE};
   struct extent_pool *pool = extent_start(&host, &setup);
   ck_assert_ptr_nonnull(pool);
   return pool;

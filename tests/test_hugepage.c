@@ -8,6 +8,7 @@
 #include "host.h"
 
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #include "../plugins/backend/extent.h"
 
@@ -22,11 +23,13 @@ static uint64_t stepping_clock(void)
   return now += step;
 }
 
+static const char *enabled = "always [madvise] never\n";
+
 static long read_file(const char *path, char *buffer, size_t size)
 {
   ck_assert_str_eq(path, "/sys/kernel/mm/transparent_hugepage/enabled");
   ck_assert_uint_gt(size, 24);
-  strcpy(buffer, "always [madvise] never\n");
+  strcpy(buffer, enabled);
   return (long)strlen(buffer);
 }
 
@@ -48,6 +51,17 @@ static long mincore_none(void *addr, size_t length, unsigned char *vec)
 static long madvise_most(void *addr, size_t length, int advice)
 {
   return advice == MADV_POPULATE_WRITE ? 0 : os.madvise(addr, length, advice);
+}
+
+static uintptr_t refused, refused_end; /* where no huge pages are wanted */
+
+static long madvise_seen(void *addr, size_t length, int advice)
+{
+  if (advice == MADV_NOHUGEPAGE) {
+    refused = (uintptr_t)addr;
+    refused_end = refused + length;
+  }
+  return os.madvise(addr, length, advice);
 }
 
 static hak_os huge_os;
@@ -300,6 +314,21 @@ START_TEST(kept_and_moved_pages_are_no_witnesses)
 }
 END_TEST
 
+/* A system that gives huge pages to everybody is told where they are not wanted. */
+START_TEST(small_pages_are_small_everywhere)
+{
+  enabled = _i == 0 ? "[always] madvise never\n" : "always [madvise] never\n";
+  huge_os.madvise = madvise_seen;
+  huge_os.mincore = mincore_none;
+  start(0);
+  (void)placed(has_lead, 8);
+  hak_block block = get(4 * MIB);
+  ck_assert(is_apart(block));
+  uintptr_t base = (uintptr_t)block.base;
+  ck_assert_int_eq(refused <= base && base + hak_block_capacity(block) <= refused_end, _i == 0);
+}
+END_TEST
+
 /* Whoever asks for huge pages gets them, as far as a lead does not save one. */
 START_TEST(mode_thp_has_no_small_pages)
 {
@@ -374,6 +403,7 @@ END_TEST
 
 int main(void)
 {
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* pages are counted here: none that nobody asked for */
   Suite *suite = suite_create("hugepage");
   TCase *tests = tcase_create("hugepage");
   tcase_add_checked_fixture(tests, set_up, NULL);
@@ -386,6 +416,7 @@ int main(void)
   tcase_add_test(tests, sparse_blocks_get_small_pages);
   tcase_add_test(tests, what_is_not_filled_yet_is_not_sparse);
   tcase_add_test(tests, kept_and_moved_pages_are_no_witnesses);
+  tcase_add_loop_test(tests, small_pages_are_small_everywhere, 0, 2);
   tcase_add_test(tests, mode_thp_has_no_small_pages);
   tcase_add_test(tests, each_pool_has_a_peak_of_its_own);
   tcase_add_test(tests, a_chain_of_both_pools);

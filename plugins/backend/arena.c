@@ -264,8 +264,8 @@ struct arena *arena_reserve(struct extent_pool *pool, size_t need)
   size_t next = size < pool->arena_max / 2 ? size * 2 : pool->arena_max;
   __atomic_store_n(&pool->arena_now, next, __ATOMIC_RELAXED);
   hak_count(pool->host, EXTENT_RESERVED, size);
-  if (pool->advise) {
-    pool->host->os->madvise(base, size, MADV_HUGEPAGE);
+  if (pool->advice != MADV_NORMAL) {
+    pool->host->os->madvise(base, size, pool->advice);
   }
   return arena;
 }

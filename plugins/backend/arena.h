@@ -58,7 +58,7 @@ struct extent_pool {
   bool limited;                  /* address space is scarce: nothing is kept; constant */
   bool busy;                     /* a block came or went in this period */
   const hak_purger *last_purger; /* for what was kept; NULL: none yet */
-  bool advise;                   /* ask for transparent huge pages; constant */
+  int advice;                    /* as in the setup; constant */
   uint64_t random;               /* state of the numbers that places are drawn by; 0: blocks lie as low as they fit */
 };
 

@@ -110,8 +110,8 @@ static char *own_map(struct extent_pool *pool, size_t size, size_t align)
     space_unmap(&pool->space, base, size);
     return NULL;
   }
-  if (pool->advise) {
-    os->madvise(base, size, MADV_HUGEPAGE);
+  if (pool->advice != MADV_NORMAL) {
+    os->madvise(base, size, pool->advice);
   }
   return base;
 }
@@ -677,7 +677,7 @@ struct extent_pool *extent_start(const hak_host *host, const struct extent_setup
   pool->unit = setup->unit / HAK_GRANULE;
   pool->lead = limited ? 0 : setup->lead / HAK_GRANULE; /* leads are address space, */
   pool->limited = limited;                              /* and so are kept pages */
-  pool->advise = setup->advise;
+  pool->advice = setup->advice;
   pool->keep = limited ? 0 : setup->keep;
   pool->since = host->os->coarse();
   if (host->hardened == HARDENED_FULL) {
@@ -695,7 +695,7 @@ void extent_warm(struct extent_pool *pool)
   if (arena != NULL) {
     char *first = granule_address(arena, pool->lead);
     bool open = arena_open(pool, arena, pool->lead, pool->lead + HUGE_GRANULES + 1, pool->lead != 0);
-    if (open && (pool->lead != 0 || !pool->advise)) { /* no huge page */
+    if (open && (pool->lead != 0 || pool->advice != MADV_HUGEPAGE)) { /* no huge page */
       *(volatile char *)first = 0;
     }
     if (pool->host->expect != NULL) {

@@ -42,7 +42,7 @@ struct extent_setup {
   size_t unit;  /* pages are released in whole units: HAK_GRANULE, or EXTENT_HUGE to keep huge pages whole */
   size_t
       lead; /* bytes that extent_alloc_lead leaves closed in front of a block: whole granules, less than EXTENT_HUGE; 0: no such blocks */
-  bool advise; /* ask for transparent huge pages */
+  int advice; /* for all of it: MADV_HUGEPAGE, MADV_NOHUGEPAGE, or MADV_NORMAL for what the system does by itself */
   /* ns; pages of freed blocks stay for the next ones while the peak of so long allows; 0, or with RLIMIT_AS: they go at once */
   uint64_t keep;
 };

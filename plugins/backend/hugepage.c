@@ -476,12 +476,15 @@ static int32_t hugepage_start(const hak_host *host, const hak_value *values, voi
   }
 
   huge->keep = (uint64_t)values[HUGEPAGE_KEEP].integer * EXTENT_MILLISECOND;
-  const struct extent_setup setup = {
-      .arena = values[HUGEPAGE_ARENA].size, .unit = EXTENT_HUGE, .lead = LEAD, .advise = advise, .keep = huge->keep};
+  const struct extent_setup setup = {.arena = values[HUGEPAGE_ARENA].size,
+                                     .unit = EXTENT_HUGE,
+                                     .lead = LEAD,
+                                     .advice = advise ? MADV_HUGEPAGE : MADV_NORMAL,
+                                     .keep = huge->keep};
   struct extent_setup small = setup;
   small.unit = HAK_GRANULE;
   small.lead = 0;
-  small.advise = false;
+  small.advice = always ? MADV_NOHUGEPAGE : MADV_NORMAL; /* for good: no block of this pool wants huge pages */
   small.keep = 0;
   huge->pool = extent_start(host, &setup);
   huge->small = huge->pool != NULL ? extent_start(host, &small) : NULL;

@@ -8,6 +8,8 @@
  */
 #include "hakmem/plugin.h"
 
+#include <sys/mman.h>
+
 #include "extent.h"
 
 /* ---- options and counters -------------------------------------------------------------------------------------------- */
@@ -39,7 +41,7 @@ static int32_t mmap_start(const hak_host *host, const hak_value *values, void **
 {
   const struct extent_setup setup = {.arena = values[MMAP_ARENA].size,
                                      .unit = HAK_GRANULE,
-                                     .advise = false,
+                                     .advice = MADV_NORMAL,
                                      .keep = (uint64_t)values[MMAP_KEEP].integer * EXTENT_MILLISECOND};
   *self = extent_start(host, &setup);
   if (*self == NULL) {
