@@ -63,8 +63,8 @@ static const hak_option hugepage_options[HUGEPAGE_OPTIONS] = {
                        .type = HAK_ENUM,
                        .fallback = "auto",
                        .choices = hugepage_modes,
-                       .help =
-                           "auto: transparent ones while they pay; thp: ask for them always; hugetlb: from the reserved pool"},
+                       .help = "auto: transparent ones while blocks are filled and they pay; thp: ask for them always; "
+                               "hugetlb: from the reserved pool"},
     [HUGEPAGE_KEEP] = {.key = "keep",
                        .type = HAK_INT,
                        .fallback = "1000",
