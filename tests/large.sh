@@ -148,14 +148,10 @@ for settings in "" "core.cache=none" "core.reclaim=none"; do
   collect "calloc, $settings" 60 under "$default" "strategy.default.route=mmap;cache.bigcache.limit=64M;$settings" "$WORK/zero"
 done
 
-# A process that makes no requests gives back what it keeps, when it has a thread for that; and so does its child.
-cat >"$WORK/idle.c" <<'C'
+# KiB resident
+cat >"$WORK/resident.h" <<'C'
 #include "probe.h"
 #include <fcntl.h>
-#include <sys/wait.h>
-#include <time.h>
-enum { LARGE = 64, SMALL = 40000 };
-static void *large[LARGE], *small[SMALL];
 static long resident(void)
 {
   char text[100] = "";
@@ -165,6 +161,15 @@ static long resident(void)
   char *second = strchr(text, ' ');
   return size > 0 && second != NULL ? strtol(second, NULL, 10) * (sysconf(_SC_PAGESIZE) / 1024) : 0;
 }
+C
+
+# A process that makes no requests gives back what it keeps, when it has a thread for that; and so does its child.
+cat >"$WORK/idle.c" <<'C'
+#include "resident.h"
+#include <sys/wait.h>
+#include <time.h>
+enum { LARGE = 64, SMALL = 40000 };
+static void *large[LARGE], *small[SMALL];
 static void use(int count)
 {
   for (int i = 0; i < count; i++) {
@@ -218,18 +223,8 @@ is "no thread unless it is wanted" "$(sed -n 's/^  threads *//p' <<<"$report")" 
 
 # Blocks of which only the beginning is used hold little more than that, however often they come and go.
 cat >"$WORK/sparse.c" <<'C'
-#include "probe.h"
-#include <fcntl.h>
+#include "resident.h"
 enum { LIVE = 64, TURNS = 5000, PAGE = 4096, MIB = 1 << 20 };
-static long resident(void)
-{
-  char text[100] = "";
-  int file = open("/proc/self/statm", O_RDONLY);
-  ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  char *second = strchr(text, ' ');
-  return size > 0 && second != NULL ? strtol(second, NULL, 10) * (sysconf(_SC_PAGESIZE) / 1024) : 0;
-}
 int main(void)
 {
   static char *block[LIVE];
@@ -250,7 +245,7 @@ int main(void)
   return probe_failures != 0;
 }
 C
-build sparse "$WORK/sparse.c"
+build sparse "$WORK/sparse.c" -I"$WORK"
 for ini in hakmem hugepage mmap; do
   collect "$ini.ini, sparse blocks" 60 under "$TOP_SRCDIR/etc/$ini.ini" "" "$WORK/sparse"
 done
