@@ -143,11 +143,16 @@ static size_t shape(size_t size)
   return tail > EXTENT_HUGE / 2 && up > size ? up : size;
 }
 
+/* Whether it is proven that blocks are not filled. Who asks for huge pages always is not asked. */
+static bool is_sparse(const struct hugepage *huge)
+{
+  return huge->mode == MODE_AUTO && __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
+}
+
 /* Puts the pool in force that suits what is known: what is kept in the other is of no use any more. Under the lock. */
 static void choose_pool(struct hugepage *huge)
 {
-  bool sparse = huge->mode == MODE_AUTO && __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
-  bool small = huge->dear || sparse;
+  bool small = huge->dear || is_sparse(huge);
   if (small != huge->in_small) {
     huge->in_small = small;
     extent_keep(small ? huge->small : huge->pool, huge->keep);
@@ -248,17 +253,15 @@ static bool huge_pays(struct hugepage *huge, size_t size)
   }
   hak_lock_acquire(huge->host, &huge->lock);
   bool pays = fault_huge_pays(&huge->meter, size);
-  bool sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
   hak_lock_release(huge->host, &huge->lock);
-  return pays && !sparse;
+  return pays && !is_sparse(huge);
 }
 
 /* A block of small pages. Where blocks turn out to be filled, its pages come at once; one of some is a witness here, too. */
 static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
 {
   __atomic_store_n(&huge->divided, 1U, __ATOMIC_RELEASE);
-  bool sparse = __atomic_load_n(&huge->sparse, __ATOMIC_RELAXED) >= PROVEN;
-  hak_block block = extent_alloc(huge->small, size, sparse && align < APART ? APART : align);
+  hak_block block = extent_alloc(huge->small, size, is_sparse(huge) && align < APART ? APART : align);
   if (block.base == NULL) {
     return block;
   }

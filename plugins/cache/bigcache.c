@@ -237,16 +237,20 @@ static uint64_t live_beside(uint64_t live, size_t size)
   return size <= live / MANY ? live + live / MANY : live;
 }
 
+/* Bytes that were live at most in this period and the one before. */
+static uint64_t peak_of(const struct bigcache *cache)
+{
+  uint64_t now = __atomic_load_n(&cache->peak, __ATOMIC_RELAXED),
+           before = __atomic_load_n(&cache->peak_before, __ATOMIC_RELAXED);
+  return now > before ? now : before;
+}
+
 /* Whether so many cached bytes are too many, beside `live` ones. */
 static bool excessive(const struct bigcache *cache, uint64_t bytes, uint64_t live)
 {
-  if (bytes <= __atomic_load_n(&cache->limit, __ATOMIC_RELAXED)) {
-    uint64_t guests = __atomic_load_n(&cache->guests, __ATOMIC_RELAXED);
-    uint64_t own = bytes > guests ? bytes - guests : 0, all = own + live;
-    return own > __atomic_load_n(&cache->floor, __ATOMIC_RELAXED) && all > __atomic_load_n(&cache->peak, __ATOMIC_RELAXED) &&
-           all > __atomic_load_n(&cache->peak_before, __ATOMIC_RELAXED);
-  }
-  return true;
+  uint64_t guests = __atomic_load_n(&cache->guests, __ATOMIC_RELAXED), own = bytes > guests ? bytes - guests : 0;
+  return bytes > __atomic_load_n(&cache->limit, __ATOMIC_RELAXED) ||
+         (own > __atomic_load_n(&cache->floor, __ATOMIC_RELAXED) && own + live > peak_of(cache));
 }
 
 /* ---- call sites ------------------------------------------------------------------------------------------------------ */
@@ -559,10 +563,8 @@ static void clear(struct bigcache *cache, bool guests, uint64_t now, int64_t age
 /* Reserves room for a guest; older ones may have to go. False when the limit is in the way. */
 static bool admit(struct bigcache *cache, size_t bytes, hak_range **chain)
 {
-  uint64_t peak = __atomic_load_n(&cache->peak, __ATOMIC_RELAXED);
-  uint64_t before = __atomic_load_n(&cache->peak_before, __ATOMIC_RELAXED);
   uint64_t others = __atomic_fetch_add(&cache->guests, bytes, __ATOMIC_RELAXED);
-  if (others != 0 && others + bytes > (peak > before ? peak : before) / MANY) {
+  if (others != 0 && others + bytes > peak_of(cache) / MANY) {
     clear(cache, true, 0, INT64_MIN, BIG_EVICTIONS, chain);
   }
   uint64_t cached = cached_now(cache);
