@@ -24,7 +24,7 @@ START_TEST(champion_that_is_best)
   struct outcome (*const runs[])(uint32_t, uint64_t) = {best_start, all_worse, dear_arm};
   for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
     struct figures f = figures_of(runs[i], _i);
-    ck_assert_double_le(f.regret.worst, 0.02);
+    ck_assert_double_le(f.regret.worst, 0.009); /* less than the budget: the more is known, the less is spent */
     ck_assert_double_le(f.loss.worst, 0.015);
     ck_assert_double_gt(f.games.median, 20);
   }
@@ -286,8 +286,7 @@ START_TEST(interruptions_are_not_charged)
     run(sim, 20000);
     tries[some] = sim->tries;
   }
-  ck_assert_uint_gt(tries[1], 100);
-  ck_assert_uint_gt(4 * tries[1], tries[0]);
+  ck_assert_uint_gt(20 * tries[1], tries[0]);
 }
 END_TEST
 

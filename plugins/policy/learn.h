@@ -209,6 +209,7 @@ struct learn_contest {
   double left;                 /* of it for the next challenger */
   bool saving;                 /* it is needed for an arm that has waited long */
   uint64_t calm;               /* `blocks` when all arms had had a turn since the champion or phase began; 0: they have not */
+  uint32_t decided;            /* games since then */
   uint64_t turn_blocks;        /* `blocks` when the turn began */
   uint32_t turns;              /* since the phase began */
   uint8_t champion;

@@ -10,7 +10,7 @@
  * the champion's mean: one that was interrupted shall make the comparison deaf for a while, not for ever.
  *
  * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it, times what the
- * program takes for each. A challenger's block takes away what it cost more, once it is freed; until then it is held against the
+ * program takes for each, and less when much is known. A challenger's block takes away what it cost more, once it is freed; until then it is held against the
  * credit at what is known of its arm. Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw
  * the credit by what its blocks turn out to cost, and nothing is tried again before that is earned back, so the budget holds
  * whatever an arm costs. A part of the credit is kept for a new phase.
@@ -48,7 +48,7 @@ enum {
   PROBATION = 256,       /* and after which it no longer is */
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
-  CALM = 1024,           /* quiet blocks after which the budget beyond the blocks' own cost is halved; see explored_cost */
+  CALM = 1024,           /* blocks after which nothing new is expected soon */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
@@ -70,6 +70,7 @@ enum {
 
 #define WHOLE_LEAST 0.25    /* what the program takes for each large block, in champion's blocks, at least, */
 #define WHOLE_MOST 32.0     /* and at most */
+#define EXPLORED 0.25       /* of the budget for what the blocks themselves cost so much is left, at least */
 #define LONGER 2.0          /* a champion's time counts as at most so many times the usual one */
 #define ALONE 1.5           /* a block lives alone if it lives for less than so many times what the program takes for each */
 #define LIFE_NOISE 2.0      /* standard deviations that it must live longer than the champion's do to count as cold */
@@ -210,7 +211,7 @@ static void forget(struct learn *learn, struct learn_contest *contest)
     arm->tried = arm->lost = arm->barred = false;
   }
   contest->turns = 0;
-  contest->calm = 0;
+  contest->calm = contest->decided = 0;
   hak_count(learn->host, LEARN_PHASES, 1);
   if (learn->rules->forget != NULL) {
     learn->rules->forget(learn, contest);
@@ -273,7 +274,7 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   measure_again(contest);
   contest->champion = (uint8_t)arm;
   contest->challenger = LEARN_NOBODY;
-  contest->calm = 0;
+  contest->calm = contest->decided = 0;
   contest->reason = (uint8_t)reason;
   learn->unsaved = true;
   hak_count(learn->host, LEARN_CHANGES, 1);
@@ -292,12 +293,18 @@ static double whole_cost(const struct learn *learn, const struct learn_contest *
   return contest->time.n < WARM || own <= 0 || each <= 0 ? 1 : smaller(larger(each / own, WHOLE_LEAST), WHOLE_MOST);
 }
 
-/* The same, for the budget: once all arms have had a turn and nothing changes, it comes down to what the blocks themselves cost. */
+/*
+ * The same, for the budget. Once all arms have had a turn, each round of games, as many as there are arms, leaves less to be found out:
+ * of what the blocks themselves cost the budget is a half then, a third, a quarter, and no less; of what is beyond, the square of that.
+ */
 static double explored_cost(const struct learn *learn, const struct learn_contest *contest)
 {
-  double whole = whole_cost(learn, contest);
-  double calm = contest->calm != 0 ? (double)(contest->blocks - contest->calm) / CALM : 0;
-  return whole <= 1 ? whole : 1 + (whole - 1) / (1 + calm);
+  double whole = whole_cost(learn, contest), arms = 0;
+  for (uint32_t i = 0; i < learn->arm_count; i++) {
+    arms += learn_candidate(learn, contest, i);
+  }
+  double left = arms > 0 ? 1 / (1 + contest->decided / arms) : 1, own = smaller(whole, 1);
+  return own * larger(left, EXPLORED) + (whole - own) * left * left;
 }
 
 bool learn_is_calm(const struct learn_contest *contest)
@@ -435,6 +442,7 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     arm->played &= learn->rules->turn > 0; /* a match that was to be played to its end goes on */
     return;
   }
+  contest->decided += contest->calm != 0;
   arm->games++;
   champion->games++;
   arm->wins += result == LEARN_WIN;
