@@ -393,6 +393,10 @@ void hki_plugin_optional(uint32_t kind, const char *name, const struct hki_item 
 
 const struct hak_pages *hki_plugin_pages(const char *name)
 {
+  char path[PATH];
+  if (known(HAK_BACKEND, name) == NULL && !find(path, name)) {
+    return NULL; /* the option that names it says so, with its line */
+  }
   struct hki_backend *backend = hki_plugin_backend(name, NULL);
   return backend != NULL && backend->granularity == HAK_PAGE ? hki_pages_of(backend) : NULL;
 }

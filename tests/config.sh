@@ -89,6 +89,8 @@ bad "page backend as small backend" '@:2: core.small: found the page backend mma
   '[core]\nsmall = mmap'
 bad "byte backend as page source" '@:2: backend.slab.pages: found "malloc", expected the name of a page backend; using mmap' \
   '[backend.slab]\npages = malloc'
+bad "unknown page source" '@:2: backend.slab.pages: found "none", expected the name of a page backend; using mmap' \
+  '[backend.slab]\npages = none'
 bad "unknown library" 'hakmem: .*libnothing.so.9.*' \
   '[core]\nsmall = none\n[strategy.default]\nroute = malloc, mmap from 1M\n[backend.malloc]\nlibrary = libnothing.so.9'
 
