@@ -17,21 +17,19 @@
  * to need, and be gone before the next one comes. So the bound knows of the champion only. Beside it one guest is kept, or as many as
  * are a small part of the peak.
  */
+#include "call_sites.h"
 #include "hakmem/plugin.h"
 
 #include <assert.h>
 
 enum {
-  SHELVES = 4,     /* of a class; a power of two */
-  DEPTH = 64,      /* ranges on a shelf; what bounds the walk along it */
-  STEPS_LOG2 = 3,  /* classes to each doubling of the capacity, as a power of two */
-  CLASSES = 97,    /* see class_of */
-  WORDS = 2,       /* of 64 classes each */
-  SITES = 64,      /* call sites with counts of their own; a power of two */
-  SITE_PROBES = 4, /* places in which a site is looked for */
-  TOP_SITES = 4,   /* of them in the statistics */
-  MANY = 16,       /* blocks of one size, so that each is a small part of what is live */
-  PAGE = 4096      /* alignment of the state */
+  SHELVES = 4,    /* of a class; a power of two */
+  DEPTH = 64,     /* ranges on a shelf; what bounds the walk along it */
+  STEPS_LOG2 = 3, /* classes to each doubling of the capacity, as a power of two */
+  CLASSES = 97,   /* see class_of */
+  WORDS = 2,      /* of 64 classes each */
+  MANY = 16,      /* blocks of one size, so that each is a small part of what is live */
+  PAGE = 4096     /* alignment of the state */
 };
 
 #define LARGEST ((size_t)1 << 30)  /* bytes; no class holds larger ranges */
@@ -94,7 +92,7 @@ enum {
   BIG_RANGES,
   BIG_SITES,
   BIG_TOP,
-  BIG_COUNTERS = BIG_TOP + TOP_SITES * TOP_ROWS
+  BIG_COUNTERS = BIG_TOP + CALL_SITES_TOP * TOP_ROWS
 };
 
 /* kept = hits + evictions + expired + drained + cached_ranges, when all are of the same moment */
@@ -131,12 +129,7 @@ struct size_class {
 
 static_assert(WORDS == (CLASSES + 63) / 64, "one bit for each class");
 static_assert(sizeof(struct size_class) == 64, "a class that is empty is passed over by reading one cache line");
-static_assert((SHELVES & (SHELVES - 1)) == 0 && (SITES & (SITES - 1)) == 0, "a hash is cut to them by masking");
-
-struct site {
-  const void *address;              /* NULL: free; atomic, set once */
-  uint64_t hits, misses, evictions; /* atomic */
-};
+static_assert((SHELVES & (SHELVES - 1)) == 0, "a hash is cut to them by masking");
 
 /* What a first request touches lies in the first page. */
 struct bigcache {
@@ -154,7 +147,7 @@ struct bigcache {
   uint32_t hand;           /* class at which the next eviction starts; atomic */
   uint64_t filled[WORDS];  /* one bit for each class: clear where no shelf has ranges, set where one may; atomic */
   uint8_t useful[CLASSES]; /* 1: had a hit since the eviction hand last passed; atomic */
-  struct site sites[SITES];
+  struct call_sites sites;
   struct size_class classes[CLASSES];
 };
 
@@ -253,42 +246,10 @@ static bool excessive(const struct bigcache *cache, uint64_t bytes, uint64_t liv
          (own > __atomic_load_n(&cache->floor, __ATOMIC_RELAXED) && own + live > peak_of(cache));
 }
 
-/* ---- call sites ------------------------------------------------------------------------------------------------------ */
-
-static uint32_t hash(const void *address)
+static void count_for(struct bigcache *cache, const void *site, enum call_site_count which, uint64_t times)
 {
-  return (uint32_t)(((uint64_t)(uintptr_t)address * UINT64_C(0x9e3779b97f4a7c15)) >> 32);
-}
-
-/* The counts of a site; NULL when the places for it are taken by others. */
-static struct site *site_of(struct bigcache *cache, const void *address)
-{
-  uint32_t at = hash(address) / SHELVES;
-  for (uint32_t i = 0; i < SITE_PROBES && address != NULL; i++) {
-    struct site *site = &cache->sites[(at + i) & (SITES - 1)];
-    const void *known = __atomic_load_n(&site->address, __ATOMIC_RELAXED);
-    if (known == NULL &&
-        __atomic_compare_exchange_n(&site->address, &known, address, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-      hak_count(cache->host, BIG_SITES, 1);
-      return site;
-    }
-    if (known == address) {
-      return site;
-    }
-  }
-  return NULL;
-}
-
-/*
- * Adds to a count of a site, if it has any. Two threads that do so at once may count once: the counts are there to compare
- * sites with, and every hit would pay for more.
- */
-static void count_for(struct bigcache *cache, const void *address, size_t member, uint64_t times)
-{
-  struct site *site = site_of(cache, address);
-  if (site != NULL) {
-    uint64_t *counter = (uint64_t *)(void *)((char *)site + member);
-    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + times, __ATOMIC_RELAXED);
+  if (call_sites_add(&cache->sites, site, which, times)) {
+    hak_count(cache->host, BIG_SITES, 1);
   }
 }
 
@@ -366,7 +327,7 @@ static hak_range *take_from(struct shelf *shelf, const hak_need *need)
  */
 static hak_range *take_from_class(struct bigcache *cache, struct size_class *class, const hak_need *need)
 {
-  uint32_t first = hash(need->site), busy = 0;
+  uint32_t first = call_site_hash(need->site), busy = 0;
   for (uint32_t i = 0; i < SHELVES || (busy != 0 && i < 2 * SHELVES); i++) {
     uint32_t at = (first + i) & (SHELVES - 1);
     struct shelf *shelf = &class->shelf[at];
@@ -393,7 +354,7 @@ static hak_range *shelve(struct bigcache *cache, hak_range *range)
 {
   uint32_t cls = class_of(range->capacity);
   struct size_class *class = &cache->classes[cls];
-  uint32_t first = hash(range->site);
+  uint32_t first = call_site_hash(range->site);
   for (uint32_t i = 0; i < SHELVES; i++) {
     struct shelf *shelf = &class->shelf[(first + i) & (SHELVES - 1)];
     if (count_of(shelf) < DEPTH && try_acquire(shelf)) {
@@ -432,7 +393,7 @@ static void give_up(struct bigcache *cache, hak_range *range, uint32_t counter, 
   account(cache, range);
   hak_count(cache->host, counter, 1);
   if (counter == BIG_EVICTIONS) {
-    count_for(cache, range->site, offsetof(struct site, evictions), 1);
+    count_for(cache, range->site, SITE_EVICTIONS, 1);
   }
   range->next = *chain;
   *chain = range;
@@ -582,33 +543,19 @@ static bool admit(struct bigcache *cache, size_t bytes, hak_range **chain)
 /* Brings the gauges up to date that are not worth an addition for every block: ranges, and the sites with most requests. */
 static void publish(struct bigcache *cache)
 {
-  uint64_t ranges = 0, chosen = 0;
+  uint64_t ranges = 0;
   for (uint32_t i = 0; i < CLASSES * SHELVES; i++) {
     ranges += count_of(shelf_at(cache, i));
   }
   hak_gauge(cache->host, BIG_RANGES, ranges);
-  static_assert(SITES <= 64, "one bit each");
-  for (uint32_t rank = 0; rank < TOP_SITES; rank++) {
-    uint64_t highest = 0;
-    uint32_t top = SITES;
-    for (uint32_t i = 0; i < SITES; i++) {
-      uint64_t requests =
-          __atomic_load_n(&cache->sites[i].hits, __ATOMIC_RELAXED) + __atomic_load_n(&cache->sites[i].misses, __ATOMIC_RELAXED);
-      if (requests > highest && (chosen >> i & 1) == 0) {
-        highest = requests;
-        top = i;
-      }
-    }
-    if (top == SITES) {
-      return;
-    }
-    chosen |= UINT64_C(1) << top;
-    struct site *site = &cache->sites[top];
+  uint32_t place[CALL_SITES_TOP], count = call_sites_top(&cache->sites, place);
+  for (uint32_t rank = 0; rank < count; rank++) {
     uint32_t row = BIG_TOP + rank * TOP_ROWS;
-    hak_gauge(cache->host, row + TOP_SITE, (uintptr_t)__atomic_load_n(&site->address, __ATOMIC_RELAXED));
-    hak_gauge(cache->host, row + TOP_HITS, __atomic_load_n(&site->hits, __ATOMIC_RELAXED));
-    hak_gauge(cache->host, row + TOP_MISSES, __atomic_load_n(&site->misses, __ATOMIC_RELAXED));
-    hak_gauge(cache->host, row + TOP_EVICTIONS, __atomic_load_n(&site->evictions, __ATOMIC_RELAXED));
+    const void *address = __atomic_load_n(&cache->sites.place[place[rank]].address, __ATOMIC_RELAXED);
+    hak_gauge(cache->host, row + TOP_SITE, (uintptr_t)address);
+    hak_gauge(cache->host, row + TOP_HITS, call_sites_get(&cache->sites, place[rank], SITE_HITS));
+    hak_gauge(cache->host, row + TOP_MISSES, call_sites_get(&cache->sites, place[rank], SITE_MISSES));
+    hak_gauge(cache->host, row + TOP_EVICTIONS, call_sites_get(&cache->sites, place[rank], SITE_EVICTIONS));
   }
 }
 
@@ -630,7 +577,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
         __atomic_store_n(&cache->useful[cls], 1, __ATOMIC_RELAXED);
       }
       hak_count(cache->host, BIG_HITS, 1);
-      count_for(cache, need->site, offsetof(struct site, hits), 1);
+      count_for(cache, need->site, SITE_HITS, 1);
       return range;
     }
   }
@@ -638,7 +585,7 @@ static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **vi
   note_peak(cache, live); /* without the request, which may fail */
   (void)make_room(cache, 0, live_beside(live, need->size) + (tried ? 0 : need->size), victims);
   hak_count(cache->host, BIG_MISSES, 1);
-  count_for(cache, need->site, offsetof(struct site, misses), 1);
+  count_for(cache, need->site, SITE_MISSES, 1);
   return NULL;
 }
 
@@ -675,7 +622,7 @@ static void bigcache_reused(void *self, const hak_range *range, uint64_t times)
   struct bigcache *cache = self;
   hak_count(cache->host, BIG_KEPT, times);
   hak_count(cache->host, BIG_HITS, times);
-  count_for(cache, range->site, offsetof(struct site, hits), times);
+  count_for(cache, range->site, SITE_HITS, times);
 }
 
 static hak_range *bigcache_expire(void *self)

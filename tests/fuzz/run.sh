@@ -69,7 +69,7 @@ target() { # NAME OBJECT...
   plugin static plugins/policy/static.c
   plugin elo $LEARN plugins/policy/elo.c
   plugin epsilon_greedy $LEARN plugins/policy/epsilon_greedy.c
-  plugin bigcache plugins/cache/bigcache.c
+  plugin bigcache plugins/cache/bigcache.c plugins/cache/call_sites.c
   plugin batch plugins/reclaim/batch.c
   plugin flip tests/plugins/flip.c
   objects "$OUT/core" $CORE
