@@ -46,11 +46,11 @@ SCENARIOS = {
     "queue": ([15000], [900], "huge-32M"),
     "half": ([20000], [3000], "huge-32M"),
     "sparse": ([60000], [6000], "default"),
-    "stream": ([30000], [600], "default"),
+    "stream": ([60000], [600], "default"),
     "thin": ([30000], [6000], "default"),
     "dense-wide": ([1500, 6000], [300, 3000], "default"),
     "few-many": ([3000, 6000], [600, 900], "huge-32M"),
-    "reuse-stream": ([30000, 15000], [900, 600], "plain"),
+    "reuse-stream": ([60000, 30000], [900, 600], "plain"),
 }
 RUNS, FIXED = 20, 5
 TRACED = 50  # readings for a plot

@@ -71,7 +71,7 @@ in_force() { "$tool" check "$WORK/advice.ini" 2>/dev/null | sed -n "/^\[$1\]/,/^
 # start INI [BLOCKS]: a process that has done its work and waits, in $pid.
 start() {
   : >"$WORK/ready" # the process empties it, too, but only once it runs
-  "$tool" run -c "$1" -- "$WORK/work" "${2:-800}" wait >"$WORK/ready" 2>"$WORK/complaints" &
+  "$tool" run -c "$1" -- "$WORK/work" "${2:-2000}" wait >"$WORK/ready" 2>"$WORK/complaints" &
   pid=$!
   for ((i = 0; i < 600; i++)); do
     grep -q ready "$WORK/ready" && return
@@ -93,7 +93,7 @@ refuses "no such configuration" 2 "hakmem: $WORK/none: No such file or directory
 
 for policy in elo epsilon-greedy; do
   ini "$WORK/$policy.ini" $policy
-  "$tool" run -c "$WORK/$policy.ini" -o stats.exit=json -o "stats.file=$WORK/report" -- "$WORK/work" 800
+  "$tool" run -c "$WORK/$policy.ini" -o stats.exit=json -o "stats.file=$WORK/report" -- "$WORK/work" 2000
   like "$policy plays games" "$(sed -n "s/.*\"policy.$policy\":{\"games\":\([0-9]*\).*/\1/p" "$WORK/report")" '[1-9][0-9]*'
   advise -c "$WORK/$policy.ini" "$WORK/state-$policy"
   is "$policy, state file: status and messages" "$status $err" "0 "
@@ -110,7 +110,7 @@ for policy in elo epsilon-greedy; do
   is "$policy, process: status and messages" "$status $err" "0 "
   checked "$policy, process"
   is "$policy, process: the choice" "$(in_force core policy) $(in_force policy.static strategy)" "static good"
-  like "$policy, process: evidence" "$(grep '^; 2M to 4M: ' <<<"$out")" '; 2M to 4M: good, 400 blocks; tried: .*bad [1-9][0-9]*.*'
+  like "$policy, process: evidence" "$(grep '^; 2M to 4M: ' <<<"$out")" '; 2M to 4M: good, 1000 blocks; tried: .*bad [1-9][0-9]*.*'
   like "$policy, process: games" "$(head -n 1 <<<"$out")" \
     "; Learned by the policy $policy, read from process $pid: [1-9][0-9]* games, [1-9][0-9]* measured blocks\."
   stop

@@ -134,8 +134,8 @@ END_TEST
 START_TEST(rare_costs_count)
 {
   struct figures f = figures_of(rarely_dear, _i);
-  ck_assert_double_le(f.changes.worst, 4);
-  MEDIAN_AT_MOST(f.changes.median, 0);
+  ck_assert_double_le(f.changes.worst, 6);
+  MEDIAN_AT_MOST(f.changes.median, 1);
   MEDIAN_AT_MOST(f.regret.median, 0.02);
 }
 END_TEST

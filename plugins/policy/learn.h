@@ -182,6 +182,7 @@ struct learn_arm {
   uint64_t trials;            /* measured blocks */
   uint64_t games, wins, losses, draws;
   double rating; /* ELO */
+  bool open;     /* its match is on, or between two turns */
   bool cold;     /* its next trial is the first of a match */
   bool guessed;  /* `all` is such a trial and nothing else */
   bool tried;    /* has had a turn since the phase began */

@@ -49,6 +49,7 @@ enum {
   BLOCKS_MOST = 1024,    /* blocks that a challenger gets from one decision to the next */
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
   CALM = 1024,           /* blocks after which nothing new is expected soon */
+  FEW_BLOCKS = 256,      /* a program with fewer blocks has nothing to win: nobody challenges before */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
@@ -76,13 +77,14 @@ enum {
 #define LIFE_NOISE 2.0      /* standard deviations that it must live longer than the champion's do to count as cold */
 #define CHILL_MOST 16.0     /* champion's blocks that this costs at most */
 #define PROBATION_NOISE 3.5 /* standard errors that a new champion must be worse than the one before was */
+#define BREACH 0.25         /* a part by which it must be worse before the one before has been heard again */
 #define AIM 0.9             /* of the budget is used: what blocks have cost is an estimate */
 #define LOANS 3             /* so many at a time */
 #define PAY_BACK 0.25       /* of what the budget gives goes to a loan */
 #define JUMP_MOST 12.0      /* logarithms by which a new phase is dearer or cheaper, at most */
 
-/* Credit, in blocks of which the budget is a part: lent for a start or a new phase; at most; kept for a new phase. */
-#define CREDIT_START 3200
+/* Credit, in blocks of which the budget is a part: lent for a new phase; at most; kept for a new phase. */
+#define CREDIT_LENT 3200
 #define CREDIT_MOST 6400
 #define CREDIT_KEPT 1600
 
@@ -199,6 +201,12 @@ static void measure_again(struct learn_contest *contest)
   memset(&contest->chill, 0, sizeof contest->chill);
 }
 
+static void close_match(struct learn_arm *arm)
+{
+  arm->match = (struct learn_moments){0, 0, 0};
+  arm->open = false;
+}
+
 /* What is known of the other arms counts little from now on. */
 static void forget(struct learn *learn, struct learn_contest *contest)
 {
@@ -206,7 +214,7 @@ static void forget(struct learn *learn, struct learn_contest *contest)
     struct learn_arm *arm = &contest->arm[i];
     fade(&arm->all, PHASE_WEIGHT);
     arm->all.mean = smaller(arm->all.mean, PHASE_MOST);
-    arm->match = (struct learn_moments){0, 0, 0};
+    close_match(arm);
     arm->chill = 0;
     arm->tried = arm->lost = arm->barred = false;
   }
@@ -225,9 +233,9 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
     learn_cost_forget(learn, first + i);
   }
-  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), most = LOANS * CREDIT_START * learn->budget;
+  double unit = exp(smaller(larger(contest->jump, -JUMP_MOST), JUMP_MOST)), most = LOANS * CREDIT_LENT * learn->budget;
   contest->loan /= unit;
-  double loan = smaller(CREDIT_START * learn->budget, larger(most - contest->loan, 0));
+  double loan = smaller(CREDIT_LENT * learn->budget, larger(most - contest->loan, 0));
   double credit = contest->credit / unit;
   if (credit < 0) { /* the debt of another phase must not keep this one from learning: it is paid back with the loan */
     contest->loan -= credit;
@@ -266,7 +274,7 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
     struct learn_arm *other = &contest->arm[i];
     rescale(&other->all, 1 / ratio);
     fade(&other->all, KEEP);
-    other->match = (struct learn_moments){0, 0, 0};
+    close_match(other);
   }
   rescale(&cost, mean);
   contest->cost = cost;
@@ -294,16 +302,22 @@ static double whole_cost(const struct learn *learn, const struct learn_contest *
 }
 
 /*
- * The same, for the budget. Once all arms have had a turn, each round of games, as many as there are arms, leaves less to be found out:
- * of what the blocks themselves cost the budget is a half then, a third, a quarter, and no less; of what is beyond, the square of that.
+ * How much there is to be found out: 1 until all arms have had a turn; then rounds of games, as many as there are arms, leave a half, a
+ * third, a quarter, and so on.
  */
-static double explored_cost(const struct learn *learn, const struct learn_contest *contest)
+static double unknown_part(const struct learn *learn, const struct learn_contest *contest)
 {
-  double whole = whole_cost(learn, contest), arms = 0;
+  double arms = 0;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     arms += learn_candidate(learn, contest, i);
   }
-  double left = arms > 0 ? 1 / (1 + contest->decided / arms) : 1, own = smaller(whole, 1);
+  return arms > 0 ? 1 / (1 + contest->decided / arms) : 1;
+}
+
+/* The same for the budget, which falls with what is to be found out: what is beyond the blocks' own cost by its square. */
+static double explored_cost(const struct learn *learn, const struct learn_contest *contest)
+{
+  double whole = whole_cost(learn, contest), own = smaller(whole, 1), left = unknown_part(learn, contest);
   return own * larger(left, EXPLORED) + (whole - own) * left * left;
 }
 
@@ -315,15 +329,12 @@ bool learn_is_calm(const struct learn_contest *contest)
 /* What is left of the credit for an arm, beside what others have out and what is kept for a new phase. */
 static double credit_left(const struct learn *learn, const struct learn_contest *contest)
 {
-  double kept = CREDIT_KEPT * learn->budget, left = contest->credit;
+  double left = contest->credit - CREDIT_KEPT * learn->budget * (1 - unknown_part(learn, contest));
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     const struct learn_arm *other = &contest->arm[i];
     left -= (other->live + other->unpaid) * learn_extra(other);
-    if (learn_candidate(learn, contest, i) && !other->tried) {
-      kept = 0;
-    }
   }
-  return left - kept;
+  return left;
 }
 
 /*
@@ -470,7 +481,7 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     }
   }
   arm->lost |= result == LEARN_LOST;
-  arm->match = (struct learn_moments){0, 0, 0};
+  close_match(arm);
 }
 
 static void begin_turn(struct learn *learn, struct learn_contest *contest)
@@ -478,7 +489,8 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
   uint8_t next = learn->rules->next(learn, contest);
   if (next != LEARN_NOBODY) {
     contest->arm[next].turn = 0;
-    if (contest->arm[next].match.n <= 0) {
+    if (!contest->arm[next].open) {
+      contest->arm[next].open = true;
       fade(&contest->arm[next].all, KEEP);
       contest->arm[next].cold = true;
       uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
@@ -505,8 +517,9 @@ static void judge_champion(struct learn *learn, struct learn_contest *contest)
   double error = sqrt(learn_variance(now) / now->n + learn_variance(then) / then->n);
   double worse = now->mean - then->mean;
   uint8_t failed = contest->champion, former = contest->former;
-  bool drifted = contest->since.n >= LOSS_TRIALS && contest->since.mean >= 1;
-  if (!drifted && worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
+  bool heard = contest->since.n >= LOSS_TRIALS;
+  bool sure = heard ? contest->since.mean < 1 : worse > BREACH * then->mean;
+  if (sure && worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
     struct learn_moments shown = *then;
     fade(&shown, WARM);
     rescale(&shown, 1 / contest->cost.mean);
@@ -559,7 +572,7 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
       end_turn(learn, contest, result);
     }
   }
-  if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM) {
+  if (contest->challenger == LEARN_NOBODY && contest->cost.n >= WARM && contest->blocks >= FEW_BLOCKS) {
     save_up(learn, contest);
     begin_turn(learn, contest);
   }
@@ -730,12 +743,8 @@ void learn_contest_reset(const struct learn *learn, struct learn_contest *contes
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     arms[i].rating = learn->rules->first_rating;
   }
-  *contest = (struct learn_contest){.arm = arms,
-                                    .champion = (uint8_t)learn->baseline,
-                                    .challenger = LEARN_NOBODY,
-                                    .former = LEARN_NOBODY,
-                                    .credit = CREDIT_START * learn->budget,
-                                    .loan = CREDIT_START * learn->budget};
+  *contest = (struct learn_contest){
+      .arm = arms, .champion = (uint8_t)learn->baseline, .challenger = LEARN_NOBODY, .former = LEARN_NOBODY};
 }
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------- */

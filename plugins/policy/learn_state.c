@@ -275,7 +275,6 @@ static bool read_contest(struct reader *reader, struct learn *learn, uint64_t *l
   struct learn_contest *contest = &learn->contest[learn_contest_of(learn->scope, row)];
   contest->champion = (uint8_t)champion;
   contest->turns = 1;
-  contest->credit = 0; /* a program that starts often must not get the first credit each time */
   *least = first;
   while (ahead(reader, 's')) {
     if (!read_stand(reader, learn, contest, &arm)) {
