@@ -124,6 +124,9 @@ equal "no command: status" $status 2
 run "$hakmem" --help
 equal "--help: status" $status 0
 has "--help names the commands" "$out" 'hakmem plugins --check'
+help=$out
+run "$hakmem" check --help
+equal "a command's --help is the same" "$status $out$err" "0 $help"
 run "$hakmem" --version
 has "--version" "$out" '^hakmem [0-9]+\.[0-9]+'
 run "$hakmem" frobnicate

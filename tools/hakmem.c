@@ -4,6 +4,7 @@
  */
 #include "tool.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,8 +54,13 @@ int main(int argc, char **argv)
     fputs(help, stderr);
     return TOOL_USAGE;
   }
+  bool asked = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
     if (strcmp(argv[1], commands[i].name) == 0) {
+      if (asked) {
+        fputs(help, stdout);
+        return 0;
+      }
       argv[1] = tool_text("hakmem: %s", commands[i].name);
       return commands[i].command(argc - 1, argv + 1);
     }
