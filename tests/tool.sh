@@ -105,6 +105,21 @@ int main(void)
   return 0;
 }
 EOC
+compile large <<'EOC'
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+int main(void)
+{
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* small pages take long to give up */
+  volatile char *block = malloc(200 << 20);
+  memset((char *)block, 1, 200 << 20);
+  write(1, "there\n", 6);
+  pause();
+  return 0;
+}
+EOC
 compile exact <<'EOC'
 #include <stdlib.h>
 int main(void)
@@ -468,6 +483,22 @@ done
 kill -KILL $busy
 { wait $watcher $busy; } 2>/dev/null
 equal "stat: --watch ends with the process" "$(cat "$dir/err")" ""
+
+# The memory of a process goes before the process does, which takes a while when there is much of it.
+for round in 1 2 3; do
+  rm -f "$dir/there" "$dir/watched"
+  "$hakmem" run -- "$dir/large" >"$dir/there" &
+  pid=$!
+  started+=("$pid")
+  wait_for grep -q there "$dir/there"
+  "$hakmem" stat --watch=0.01 $pid >"$dir/watched" 2>"$dir/err" &
+  watcher=$!
+  started+=("$watcher")
+  wait_for test -s "$dir/watched"
+  kill -KILL $pid
+  { wait $watcher; } 2>/dev/null
+  equal "stat: --watch ends with a large process ($round)" "$? $(cat "$dir/err")" "0 "
+done
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <sys/pidfd.h>
 
-enum { HEADING_EVERY = 20 }; /* lines of --watch */
+enum {
+  HEADING_EVERY = 20, /* lines of --watch */
+  ENDING = 1          /* seconds from when the memory of a process is gone until it is itself, at most */
+};
 
 static void to_stdout(void *context, const char *text, size_t size)
 {
@@ -20,13 +23,9 @@ static void to_stdout(void *context, const char *text, size_t size)
   fwrite(text, 1, size, stdout);
 }
 
-static bool print_report(const struct target *target, const char *format)
+static bool print_report(const struct hki_snapshot *snapshot, const char *format, pid_t pid)
 {
-  static struct hki_snapshot snapshot;
-  if (!target_snapshot(target, &snapshot)) {
-    return false;
-  }
-  hki_report_write(&snapshot, format, (long)target->pid, to_stdout, NULL);
+  hki_report_write(snapshot, format, (long)pid, to_stdout, NULL);
   return fflush(stdout) == 0;
 }
 
@@ -72,7 +71,7 @@ static void print_tick(const struct hak_totals *now, const struct hak_totals *be
 }
 
 /* Rates between two readings, one line each; with a format, whole reports. Until the process ends. */
-static int watch(const struct target *target, const char *format, double seconds)
+static int watch(struct target *target, const char *format, double seconds)
 {
   static struct hki_snapshot snapshot;
   struct hak_totals before;
@@ -81,17 +80,21 @@ static int watch(const struct target *target, const char *format, double seconds
     return 1;
   }
   before = snapshot.totals;
+  target->may_end = true;
   double last = tool_now();
   for (unsigned line = 0; next_tick(process, target->pid, seconds); line++) {
+    if (!target_snapshot(target, &snapshot)) {
+      if (!next_tick(process, target->pid, ENDING)) {
+        return 0; /* it was about to end */
+      }
+      tool_say("process %ld: its memory is another program's now", (long)target->pid);
+      return 1;
+    }
     if (format != NULL) {
-      if (!print_report(target, format)) {
+      if (!print_report(&snapshot, format, target->pid)) {
         return 1;
       }
       continue;
-    }
-    if (!target_snapshot(target, &snapshot)) {
-      /* It ended just now, or it runs another program now. */
-      return next_tick(process, target->pid, 0) ? 1 : 0;
     }
     double now = tool_now();
     print_tick(&snapshot.totals, &before, now - last, line);
@@ -142,5 +145,6 @@ int stat_command(int argc, char **argv)
   if (seconds > 0) {
     return watch(&target, format, seconds);
   }
-  return print_report(&target, format != NULL ? format : "text") ? 0 : 1;
+  static struct hki_snapshot snapshot;
+  return target_snapshot(&target, &snapshot) && print_report(&snapshot, format != NULL ? format : "text", target.pid) ? 0 : 1;
 }

@@ -313,10 +313,19 @@ static void tame(struct hki_root *root)
   }
 }
 
+/* Memory that is not there any more was that of a program that ended, or was replaced. */
+static void explain(const struct target *target, int error)
+{
+  bool gone = error == EFAULT || error == ESRCH;
+  if (!gone || !target->may_end) {
+    target_explain(target->pid, gone ? ESRCH : error);
+  }
+}
+
 bool target_root(const struct target *target, struct hki_root *root)
 {
   if (!read_head(target, target->root, root)) {
-    target_explain(target->pid, errno == EFAULT ? ESRCH : errno);
+    explain(target, errno);
     return false;
   }
   if (root->version != HKI_ROOT_VERSION || root->size != sizeof *root || root->thread_size != sizeof(struct hki_thread)) {
@@ -328,7 +337,7 @@ bool target_root(const struct target *target, struct hki_root *root)
     uint32_t after;
     if (!target_read(target, target->root, root, sizeof *root) ||
         !target_read(target, target->root + offsetof(struct hki_root, sequence), &after, sizeof after)) {
-      target_explain(target->pid, errno);
+      explain(target, errno);
       return false;
     }
     if (root->sequence % 2 == 0 && root->sequence == after) {

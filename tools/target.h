@@ -16,6 +16,7 @@
 struct target {
   pid_t pid;
   uint64_t root; /* address of its hakmem_root */
+  bool may_end;  /* that it is gone is no mistake: target_root and target_snapshot say nothing then */
 };
 
 /* Finds libhakmem in the process. False after one line that says why not. */
