@@ -6,16 +6,14 @@
 
 #include "target.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
 
-enum {
-  HEADING_EVERY = 20, /* lines of --watch */
-  ENDING = 1          /* seconds from when the memory of a process is gone until it is itself, at most */
-};
+enum { HEADING_EVERY = 20 }; /* lines of --watch */
 
 static void to_stdout(void *context, const char *text, size_t size)
 {
@@ -83,12 +81,9 @@ static int watch(struct target *target, const char *format, double seconds)
   target->may_end = true;
   double last = tool_now();
   for (unsigned line = 0; next_tick(process, target->pid, seconds); line++) {
+    errno = 0;
     if (!target_snapshot(target, &snapshot)) {
-      if (!next_tick(process, target->pid, ENDING)) {
-        return 0; /* it was about to end */
-      }
-      tool_say("process %ld: its memory is another program's now", (long)target->pid);
-      return 1;
+      return errno == ESRCH ? 0 : 1; /* its memory goes before the process does */
     }
     if (format != NULL) {
       if (!print_report(&snapshot, format, target->pid)) {

@@ -313,12 +313,13 @@ static void tame(struct hki_root *root)
   }
 }
 
-/* Memory that is not there any more was that of a program that ended, or was replaced. */
+/* Memory that cannot be reached any more was that of a program that was replaced; ESRCH: that ended. */
 static void explain(const struct target *target, int error)
 {
-  bool gone = error == EFAULT || error == ESRCH;
-  if (!gone || !target->may_end) {
-    target_explain(target->pid, gone ? ESRCH : error);
+  if (error == ESRCH && target->may_end) {
+    errno = ESRCH;
+  } else {
+    target_explain(target->pid, error == EFAULT ? ESRCH : error);
   }
 }
 

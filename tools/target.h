@@ -16,7 +16,7 @@
 struct target {
   pid_t pid;
   uint64_t root; /* address of its hakmem_root */
-  bool may_end;  /* that it is gone is no mistake: target_root and target_snapshot say nothing then */
+  bool may_end;  /* its end is no mistake: target_root and target_snapshot fail without a line then, with ESRCH */
 };
 
 /* Finds libhakmem in the process. False after one line that says why not. */
