@@ -3,6 +3,7 @@
 #include "route.h"
 
 #include "backend.h"
+#include "draw.h"
 #include "epoch.h"
 #include "settings.h"
 #include "site.h"
@@ -15,26 +16,13 @@ static uint32_t draws[HAK_ROWS]; /* of rows that have a contest; atomic */
 static uint16_t purse[HAK_ROWS]; /* the row whose `left` counts for this one; atomic */
 static int32_t left[HAK_ROWS];   /* blocks that challengers may still have before the next decision; atomic */
 
-/* Mixes all bits of a number: the finaliser of Austin Appleby's MurmurHash3. */
-static uint32_t mix(uint32_t x)
-{
-  x = (x ^ x >> 16) * 0x85ebca6bU;
-  x = (x ^ x >> 13) * 0xc2b2ae35U;
-  return x ^ x >> 16;
-}
-
-/* The draw depends on the seed, the row and how many blocks the row had: the same program gets the same draws. */
-static bool draw(uint32_t row, uint32_t share)
-{
-  uint32_t number = __atomic_fetch_add(&draws[row], 1U, __ATOMIC_RELAXED);
-  return (mix(mix(HKI_LOAD(&hakmem_root.seed) + row) + number) & 0xffffU) < share;
-}
-
 /* Of the blocks that have drawn the challenger only those get it that can be measured: another one would cost and teach nothing. */
 static bool challenges(uint32_t row, uint32_t share)
 {
   int32_t *most = &left[HKI_LOAD(&purse[row])];
-  return draw(row, share) && HKI_LOAD(most) > 0 && hki_trial_turn() && __atomic_fetch_sub(most, 1, __ATOMIC_RELAXED) > 0;
+  uint32_t number = __atomic_fetch_add(&draws[row], 1U, __ATOMIC_RELAXED);
+  return hki_draw(HKI_LOAD(&hakmem_root.seed), row, number, share) && HKI_LOAD(most) > 0 && hki_trial_turn() &&
+         __atomic_fetch_sub(most, 1, __ATOMIC_RELAXED) > 0;
 }
 
 HKI_SLOW void hki_route_choose(struct hki_want *want)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
+
 extern const hak_plugin elo_plugin, epsilon_plugin; /* the plugins' constants, renamed by the compiler's options */
 
 static const hak_plugin *const plugins[POLICIES] = {[EPSILON] = &epsilon_plugin, [ELO] = &elo_plugin};
@@ -224,6 +226,7 @@ static void free_block(struct sim *sim, struct block *block)
 {
   hak_cell *cell = &sim->cells[block->trial.row][block->trial.arm];
   cell->frees++;
+  sim->live[block->trial.arm]--;
   cell->release_ns += (uint64_t)sim->release_ns[block->trial.arm];
   if (block->measured && sim->trial_count < TRIALS_MOST) {
     sim->trials[sim->trial_count++] = block->trial;
@@ -244,10 +247,9 @@ void one_block(struct sim *sim)
     free_block(sim, block);
   }
   uint16_t row = sim->rows[sim->blocks % sim->row_count];
-  uint64_t draw = mix(((uint64_t)sim->choice.seed << 32) ^ (row * UINT64_C(0x9e3779b97f4a7c15)) ^ sim->number[row]++);
   bool measured = uniform(sim) < sim->measured;
   uint16_t *most = &sim->most[sim->purse[row]];
-  bool tried = (draw & 0xffff) < sim->share[row] && measured && *most > 0;
+  bool tried = hki_draw(sim->choice.seed, row, sim->number[row]++, sim->share[row]) && measured && *most > 0;
   *most -= tried;
   uint8_t arm = tried ? sim->challenger[row] : sim->champion[row];
   double cost = sim->cost[arm] * noise(sim) * (tried ? 1 : sim->reigning[arm]);
@@ -255,6 +257,10 @@ void one_block(struct sim *sim)
     cost *= sim->cold;
   }
   sim->served[arm] = sim->blocks;
+  if (++sim->live[arm] > sim->peak[arm]) {
+    sim->peak[arm] = sim->live[arm];
+    cost *= sim->growth > 0 ? sim->growth : 1;
+  }
   if ((arm == sim->rare_arm || sim->rare_arm == LEARN_NOBODY) && uniform(sim) < sim->rare) {
     cost *= 1000;
   }

@@ -54,10 +54,12 @@ struct sim {
   double reigning[LEARN_ARMS]; /* an arm costs so many times as much while it is champion */
   double cold;                 /* and its first block after COLD of others so many times as much; 0: no more than others */
   uint64_t served[LEARN_ARMS]; /* when it last had one */
-  uint32_t life;               /* blocks from an allocation to its free */
-  double measured;             /* the part of the blocks that are trials */
-  bool clock_stands;           /* all times are 0 */
-  uint16_t rows[8];            /* blocks come from these in turn */
+  double growth;               /* a block costs so many times as much when its arm never had so many live ones; 0: no more */
+  uint32_t live[LEARN_ARMS], peak[LEARN_ARMS]; /* blocks now, and at most */
+  uint32_t life;                               /* blocks from an allocation to its free */
+  double measured;                             /* the part of the blocks that are trials */
+  bool clock_stands;                           /* all times are 0 */
+  uint16_t rows[8];                            /* blocks come from these in turn */
   uint32_t row_count;
   uint64_t fault_rate; /* per second, while a challenger or champion other than arm 0 is in force */
   uint64_t random;
@@ -74,7 +76,7 @@ struct sim {
   uint64_t life_ns, chill_ns; /* for which the program has a block; longer when it is a challenger's */
   double interrupted;         /* the part of the blocks that the program has for 100000 ns longer, whoever's they are */
   uint64_t epoch, blocks, asked, now, faults, cpu_ns;
-  uint64_t number[HAK_ROWS];
+  uint32_t number[HAK_ROWS];
   uint64_t tries;    /* blocks of challengers */
   uint64_t changes;  /* of the champion in the first row */
   double paid, best; /* sums of true means: of the arms drawn, of the best arm */

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
+
 /* The median of few seeds may be twice as much, or that of three more when it should be nothing. */
 #define MEDIAN_AT_MOST(median, most) ck_assert_double_le(median, SEEDS < 20 ? 2 * (most) + 3 : (most))
 
@@ -111,6 +113,60 @@ START_TEST(no_budget_no_tries)
 }
 END_TEST
 
+/* A challenger gets its part of any blocks in a row, and of every second, third and so on. */
+START_TEST(draws_are_even)
+{
+  const uint32_t shares[] = {655, 13107, 16384, 32768};
+  for (uint32_t i = 0; i < 4 * 8; i++) {
+    uint32_t share = shares[i % 4], every = 1 + i / 4;
+    double drawn = 0;
+    for (uint32_t n = 0; n < 200000; n++) {
+      drawn += hki_draw((uint32_t)_i, ROW, n * every, share);
+      ck_assert_double_eq_tol(drawn, (n + 1.0) * share / 65536, every == 1 ? 4 : 10);
+    }
+  }
+}
+END_TEST
+
+/* The largest part of the blocks that a challenger of that cost gets. */
+static uint32_t most_share(uint32_t policy, double cost, double epsilon)
+{
+  struct sim *sim = new_sim(policy, 1);
+  uint32_t most = 0;
+  sim->arms = 2;
+  sim->cost[1] = cost;
+  sim->values[LEARN_EPSILON].number = epsilon;
+  start(sim);
+  for (uint32_t i = 0; i < 5000; i++) {
+    one_block(sim);
+    most = sim->share[ROW] > most ? sim->share[ROW] : most;
+  }
+  return most;
+}
+
+/* While it looks no dearer than the champion it costs nothing to know it sooner. */
+START_TEST(good_challengers_get_more)
+{
+  ck_assert_uint_eq(most_share((uint32_t)_i, 1.5, 0.1), 6553);
+  ck_assert_uint_eq(most_share((uint32_t)_i, 0.95, 0.1), 13107);
+  ck_assert_uint_eq(most_share((uint32_t)_i, 0.95, 0.4), 32768);
+}
+END_TEST
+
+/* A match that is long because the challenger is a little better is no draw. */
+START_TEST(long_matches_are_won)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    sim->arms = 2;
+    sim->cost[1] = 0.87;
+    start(sim);
+    run(sim, 6000);
+    ck_assert_uint_eq(sim->champion[ROW], 1);
+  }
+}
+END_TEST
+
 /* Blocks of an arm whose cost nobody knows yet are few, however long they live. */
 START_TEST(unknown_arms_have_few_blocks_out)
 {
@@ -146,6 +202,7 @@ START_TEST(interruptions_decide_nothing)
   ck_assert_double_le(equal.changes.worst, 2);
   MEDIAN_AT_MOST(equal.changes.median, 0);
   MEDIAN_AT_MOST(half.blocks.median, 1000);
+  ck_assert_double_ge(equal.games.median, 100); /* they do not make the comparison deaf for long */
 }
 END_TEST
 
@@ -286,7 +343,7 @@ START_TEST(interruptions_are_not_charged)
     run(sim, 20000);
     tries[some] = sim->tries;
   }
-  ck_assert_uint_gt(20 * tries[1], tries[0]);
+  ck_assert_uint_gt(40 * tries[1], tries[0]);
 }
 END_TEST
 
@@ -364,7 +421,7 @@ END_TEST
 /* An arm is cheap for the few blocks of a challenger, but not for all. */
 START_TEST(promises_are_kept)
 {
-  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+  for (uint64_t seed = 1; seed <= 3 * SEEDS; seed++) {
     struct sim *sim = new_sim((uint32_t)_i, seed);
     for (uint32_t i = 1; i < ARMS; i++) {
       sim->cost[i] = 1.3;
@@ -393,6 +450,21 @@ START_TEST(first_blocks_decide_nothing)
 }
 END_TEST
 
+/* A block that makes an arm's heap grow is dear. That says nothing about the arm. */
+START_TEST(growth_decides_nothing)
+{
+  for (uint64_t seed = 1; seed <= 3 * SEEDS; seed++) {
+    struct sim *sim = new_sim((uint32_t)_i, seed);
+    sim->arms = 2;
+    sim->cost[1] = 0.5;
+    sim->life = 32;
+    sim->growth = 4;
+    start(sim);
+    ck_assert_uint_le(run(sim, 5000), 2000);
+  }
+}
+END_TEST
+
 /* Two arms that the budget cannot pay for do not keep the others waiting. */
 START_TEST(the_dearest_wait)
 {
@@ -404,7 +476,7 @@ START_TEST(the_dearest_wait)
       sim->cost[i] *= sim->cost[i] >= 1 ? 25 : 1;
     }
     start(sim);
-    ck_assert_uint_le(run(sim, 20000), 10000);
+    ck_assert_uint_le(run(sim, 20000), 12000);
     ck_assert_double_le(sim->over, 0.015 * 20000);
   }
 }
@@ -873,6 +945,9 @@ int main(int argc, char **argv)
                                 few_trials_and_late_ones,
                                 loss_is_what_it_cost,
                                 no_budget_no_tries,
+                                draws_are_even,
+                                good_challengers_get_more,
+                                long_matches_are_won,
                                 unknown_arms_have_few_blocks_out,
                                 rare_costs_count,
                                 interruptions_decide_nothing,
@@ -889,6 +964,7 @@ int main(int argc, char **argv)
                                 drift_is_no_broken_promise,
                                 promises_are_kept,
                                 first_blocks_decide_nothing,
+                                growth_decides_nothing,
                                 the_dearest_wait,
                                 same_seed_same_decisions,
                                 no_trials_no_games,

@@ -606,7 +606,7 @@ typedef struct hak_choice {
   uint8_t *reason; /* [row_count] enum hak_reason, read where the champion is a new one */
   hak_standing *standing; /* [arm_count] kept from call to call; zero at first */
   uint32_t trials;        /* ask again after so many trials, if that is before the epoch's end; 0: measure nothing */
-  uint32_t seed;          /* of the draws */
+  uint32_t seed;          /* of the draws; another one begins them anew */
   uint32_t tries;         /* ask again also after so many trials of challengers; 0: those make no difference */
   uint16_t *purse;        /* [row_count] the row whose `most` this one draws on; at first each row itself */
   uint16_t *most;         /* [row_count] blocks of the challenger until the next decision, at most; at first UINT16_MAX */

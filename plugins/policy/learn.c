@@ -212,14 +212,14 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
       choice->reason[i] = contest->reason;
     }
   }
-  uint16_t share = (uint16_t)(learn->epsilon * 65536);
   choice->trials = learning ? TRIALS_MANY : 0;
   choice->tries = 0;
-  choice->seed = learn->seed + (uint32_t)learn->decisions; /* the draws of one table must not be those of the one before */
+  choice->seed = learn->seed;
   bool calm = true;
   for (uint32_t i = 0; i < learn->contest_count && learning; i++) {
     const struct learn_contest *contest = &learn->contest[i];
     uint32_t blocks = learn_blocks(learn, contest);
+    uint16_t share = blocks > 0 ? (uint16_t)(learn_share(learn, contest) * 65536) : 0;
     calm = calm && (contest->blocks == 0 || learn_is_calm(contest));
     uint32_t first = LEARN_FIRST_BIN * HAK_SITES + learn_first_row(learn->scope, i);
     uint32_t end = first + learn_row_count(learn->scope);

@@ -68,7 +68,7 @@ extern const char *const learn_scopes[] __attribute__((visibility("hidden")));
                      .fallback = "0.25",                                                                                       \
                      .min = "0",                                                                                               \
                      .max = "0.5",                                                                                             \
-                     .help = "largest part of the blocks that challengers get"},                                               \
+                     .help = "largest part of the blocks for a challenger; twice that, up to 0.5, if it looks no dearer"},     \
   [LEARN_BUDGET] = {.key = "budget",                                                                                           \
                     .type = HAK_FLOAT,                                                                                         \
                     .fallback = "0.01",                                                                                        \
@@ -172,6 +172,7 @@ struct learn_watch {
 struct learn_arm {
   struct learn_moments all;   /* of all its trials, the old ones forgotten */
   struct learn_moments match; /* of those in the match that is on; it may take several turns */
+  uint32_t warming;           /* so many of its next trials are the first of a match, and not compared */
   uint32_t turn;              /* trials in this turn */
   double live;                /* blocks out that it got as a challenger */
   double unpaid;              /* such blocks that were freed and not yet charged */
@@ -183,8 +184,7 @@ struct learn_arm {
   uint64_t games, wins, losses, draws;
   double rating; /* ELO */
   bool open;     /* its match is on, or between two turns */
-  bool cold;     /* its next trial is the first of a match */
-  bool guessed;  /* `all` is such a trial and nothing else */
+  bool guessed;  /* `all` is such trials and nothing else */
   bool tried;    /* has had a turn since the phase began */
   bool lost;     /* has lost a match since the phase began */
   bool barred;   /* caused too many faults, or was worse as champion than it promised; until the phase ends */
@@ -196,6 +196,7 @@ struct learn_contest {
   struct learn_arm *arm;       /* [arm_count] */
   uint64_t blocks;             /* since the start */
   uint64_t fresh_blocks;       /* in this sample */
+  double live, live_peak;      /* blocks of all arms; how many there were at the last peak, which is forgotten slowly */
   struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
   struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
   struct learn_moments before; /* what the former champion cost when it was that */
@@ -210,7 +211,7 @@ struct learn_contest {
   double left;                 /* of it for the next challenger */
   bool saving;                 /* it is needed for an arm that has waited long */
   uint64_t calm;               /* `blocks` when all arms had had a turn since the champion or phase began; 0: they have not */
-  uint32_t decided;            /* games since then */
+  double decided;              /* games since then; those of few trials count as parts */
   uint64_t turn_blocks;        /* `blocks` when the turn began */
   uint32_t turns;              /* since the phase began */
   uint8_t champion;
@@ -358,6 +359,9 @@ void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 
 /* How many blocks the challenger may get until the next decision. */
 uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest);
+
+/* The part of the blocks that draw the challenger, if there is one. */
+double learn_share(const struct learn *learn, const struct learn_contest *contest);
 
 /* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */
 bool learn_plays(const struct learn *learn, const struct learn_contest *contest, uint32_t arm);

@@ -33,7 +33,7 @@ enum {
   TIME_MEMORY = 64,      /* and for the times of the champion's blocks; */
   CHILL_MEMORY = 8,      /* and what cold memory costs an arm */
   KEEP = 32,             /* as so many trials counts, at most, what earlier matches and champions have shown */
-  CLIP = 256,            /* champion's means; see above */
+  CLIP = 64,             /* champion's means; see above */
   PRIOR = 16,            /* the champion's variance counts as that of so many trials of an arm */
   KNOWN = 1,             /* trial from which on an arm's cost is known; what is left from before a phase is less */
   WIN_TRIALS = 8,        /* least number for a win ... */
@@ -50,6 +50,8 @@ enum {
   LONG_WAIT = 2048,      /* blocks after which an arm's turn is overdue */
   CALM = 1024,           /* blocks after which nothing new is expected soon */
   FEW_BLOCKS = 256,      /* a program with fewer blocks has nothing to win: nobody challenges before */
+  WARMING_MOST = 16,     /* trials of a match that are not compared, at most */
+  PEAK_MEMORY = 256,     /* blocks in which a peak of live ones is forgotten */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
@@ -78,6 +80,7 @@ enum {
 #define CHILL_MOST 16.0     /* champion's blocks that this costs at most */
 #define PROBATION_NOISE 3.5 /* standard errors that a new champion must be worse than the one before was */
 #define BREACH 0.25         /* a part by which it must be worse before the one before has been heard again */
+#define SHARE_MOST 0.5      /* of the blocks for a challenger that looks no dearer than the champion */
 #define AIM 0.9             /* of the budget is used: what blocks have cost is an estimate */
 #define LOANS 3             /* so many at a time */
 #define PAY_BACK 0.25       /* of what the budget gives goes to a loan */
@@ -219,7 +222,8 @@ static void forget(struct learn *learn, struct learn_contest *contest)
     arm->tried = arm->lost = arm->barred = false;
   }
   contest->turns = 0;
-  contest->calm = contest->decided = 0;
+  contest->calm = 0;
+  contest->decided = 0;
   hak_count(learn->host, LEARN_PHASES, 1);
   if (learn->rules->forget != NULL) {
     learn->rules->forget(learn, contest);
@@ -282,7 +286,8 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   measure_again(contest);
   contest->champion = (uint8_t)arm;
   contest->challenger = LEARN_NOBODY;
-  contest->calm = contest->decided = 0;
+  contest->calm = 0;
+  contest->decided = 0;
   contest->reason = (uint8_t)reason;
   learn->unsaved = true;
   hak_count(learn->host, LEARN_CHANGES, 1);
@@ -384,6 +389,13 @@ uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *con
   return blocks >= 1 ? (uint32_t)smaller(blocks, BLOCKS_MOST) : 0;
 }
 
+double learn_share(const struct learn *learn, const struct learn_contest *contest)
+{
+  const struct learn_arm *arm = &contest->arm[contest->challenger];
+  bool free = arm->match.n >= WIN_TRIALS && learn_extra(arm) <= 0;
+  return free ? smaller(2 * learn->epsilon, SHARE_MOST) : learn->epsilon;
+}
+
 /* ---- matches --------------------------------------------------------------------------------------------------------- */
 
 /* Standard errors that the challenger must be better. */
@@ -420,8 +432,8 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     if (shown->n >= LOSS_TRIALS && -gain > MARGIN && -gain > LOSS_NOISE * error) {
       return LEARN_LOST;
     }
-    bool level = fabs(gain) < DRAW_NOISE * error || shown->n >= LONG_MATCH * learn->match;
-    if (shown->n >= learn->match && level) {
+    bool level = fabs(gain)<DRAW_NOISE * error, promising = gain> MARGIN && gain > LOSS_NOISE * error;
+    if (shown->n >= learn->match && (level || (shown->n >= LONG_MATCH * learn->match && !promising))) {
       return LEARN_DRAW;
     }
   }
@@ -453,7 +465,9 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     arm->played &= learn->rules->turn > 0; /* a match that was to be played to its end goes on */
     return;
   }
-  contest->decided += contest->calm != 0;
+  if (contest->calm != 0) { /* a few trials tell little */
+    contest->decided += smaller(arm->match.n / WIN_TRIALS, 1);
+  }
   arm->games++;
   champion->games++;
   arm->wins += result == LEARN_WIN;
@@ -484,6 +498,15 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
   close_match(arm);
 }
 
+/*
+ * Trials at the beginning of a match that are not compared: until the arm holds its part of the live blocks, its heap grows and its cache
+ * fills, which comes but once.
+ */
+static uint32_t warm_up(const struct learn *learn, const struct learn_contest *contest)
+{
+  return (uint32_t)smaller(larger(learn->epsilon * contest->live_peak, 1), WARMING_MOST);
+}
+
 static void begin_turn(struct learn *learn, struct learn_contest *contest)
 {
   uint8_t next = learn->rules->next(learn, contest);
@@ -492,7 +515,7 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
     if (!contest->arm[next].open) {
       contest->arm[next].open = true;
       fade(&contest->arm[next].all, KEEP);
-      contest->arm[next].cold = true;
+      contest->arm[next].warming = warm_up(learn, contest);
       uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
       for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
         learn_cost_release_anew(learn, first + i, next);
@@ -518,7 +541,7 @@ static void judge_champion(struct learn *learn, struct learn_contest *contest)
   double worse = now->mean - then->mean;
   uint8_t failed = contest->champion, former = contest->former;
   bool heard = contest->since.n >= LOSS_TRIALS;
-  bool sure = heard ? contest->since.mean < 1 : worse > BREACH * then->mean;
+  bool sure = heard ? contest->since.mean < now->mean : worse > BREACH * then->mean;
   if (sure && worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
     struct learn_moments shown = *then;
     fade(&shown, WARM);
@@ -643,8 +666,8 @@ static void champion_trial(struct learn_contest *contest, double cost, struct le
 }
 
 /*
- * The first block that an arm gets for a match is paid for but not compared: it bears what comes but once, a heap that grows, a
- * cache that is empty. Of an arm of which nothing else is known it says how dear the next one may be.
+ * The first blocks that an arm gets for a match are paid for but not compared, see warm_up. Of an arm of which nothing else is known they
+ * say how dear the next one may be.
  */
 static void other_trial(struct learn_contest *contest, struct learn_arm *arm, double cost, double chill)
 {
@@ -652,18 +675,21 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
     return;
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
-  if (contest->former != LEARN_NOBODY && arm == &contest->arm[contest->former] && !arm->cold) {
-    add(&contest->since, multiple, WARM);
+  if (contest->former != LEARN_NOBODY && arm == &contest->arm[contest->former] && arm->warming == 0) {
+    add(&contest->since, multiple * contest->cost.mean, WARM);
   }
   double colder = chill - contest->chill.mean;
   arm->chill += (colder - arm->chill) / CHILL_MEMORY;
   arm->due += multiple - 1 + colder;
   arm->due_trials++;
-  if (arm->cold) {
-    arm->cold = false;
-    arm->guessed = arm->all.n < KNOWN;
+  if (arm->warming > 0) {
+    arm->warming--;
+    if (arm->all.n < KNOWN) {
+      arm->all = (struct learn_moments){0, 0, 0};
+      arm->guessed = true;
+    }
     if (arm->guessed) {
-      arm->all = (struct learn_moments){1, multiple, 0};
+      add(&arm->all, multiple, ARM_MEMORY);
     }
     return;
   }
@@ -704,6 +730,8 @@ void learn_contest_trial(const struct learn *learn, struct learn_contest *contes
 void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell)
 {
   contest->fresh_blocks += cell->blocks;
+  contest->live = larger(contest->live + (double)cell->blocks - (double)cell->frees, 0);
+  contest->live_peak = larger(contest->live_peak, contest->live);
   if (cell->arm != contest->champion) {
     struct learn_arm *arm = &contest->arm[cell->arm];
     arm->live += (double)cell->blocks;
@@ -720,6 +748,7 @@ void learn_contest_blocks(struct learn *learn, struct learn_contest *contest)
     double income = AIM * learn->budget * blocks * explored_cost(learn, contest);
     double paid = smaller(income * PAY_BACK, contest->loan);
     contest->blocks += contest->fresh_blocks;
+    contest->live_peak -= (contest->live_peak - contest->live) * smaller(blocks / PEAK_MEMORY, 1);
     contest->loan -= paid;
     contest->credit = smaller(contest->credit + income - paid, CREDIT_MOST * learn->budget);
     learn->blocks += contest->fresh_blocks;
