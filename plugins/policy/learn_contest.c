@@ -432,7 +432,8 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     if (shown->n >= LOSS_TRIALS && -gain > MARGIN && -gain > LOSS_NOISE * error) {
       return LEARN_LOST;
     }
-    bool level = fabs(gain)<DRAW_NOISE * error, promising = gain> MARGIN && gain > LOSS_NOISE * error;
+    bool level = fabs(gain) < DRAW_NOISE * error;
+    bool promising = gain > MARGIN && gain > LOSS_NOISE * error;
     if (shown->n >= learn->match && (level || (shown->n >= LONG_MATCH * learn->match && !promising))) {
       return LEARN_DRAW;
     }
