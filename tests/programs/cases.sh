@@ -145,7 +145,7 @@ case_cc() {
   local source
   for source in "$SRC"/tests/*.c "$SRC"/doc/template_*.c; do
     case ${source##*/} in test_*) continue ;; esac # unit tests need other libraries
-    gcc -O2 -g "-fdebug-prefix-map=$PWD=." -w -D_GNU_SOURCE -I"$SRC/include" -I"$SRC/tests" -I"$SRC/plugins/policy" -c -o out.o "$source" || return
+    gcc -O2 -g "-fdebug-prefix-map=$PWD=." -w -D_GNU_SOURCE -I"$SRC/include" -I"$SRC/core" -I"$SRC/tests" -I"$SRC/plugins/policy" -c -o out.o "$source" || return
     sha256sum <out.o
   done
   for source in "$SRC"/core/{pagemap,span,starts,route,message}.c; do
