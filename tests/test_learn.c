@@ -19,6 +19,15 @@
 /* The median of few seeds may be twice as much, or that of three more when it should be nothing. */
 #define MEDIAN_AT_MOST(median, most) ck_assert_double_le(median, SEEDS < 20 ? 2 * (most) + 3 : (most))
 
+/* A simulation with two arms: the baseline, which costs 1, and one of that cost. */
+static struct sim *duel(uint32_t policy, uint64_t seed, double cost)
+{
+  struct sim *sim = new_sim(policy, seed);
+  sim->arms = 2;
+  sim->cost[1] = cost;
+  return sim;
+}
+
 /* ---- how well they learn --------------------------------------------------------------------------------------------- */
 
 START_TEST(champion_that_is_best)
@@ -131,10 +140,8 @@ END_TEST
 /* The largest part of the blocks that a challenger of that cost gets. */
 static uint32_t most_share(uint32_t policy, double cost, double epsilon)
 {
-  struct sim *sim = new_sim(policy, 1);
+  struct sim *sim = duel(policy, 1, cost);
   uint32_t most = 0;
-  sim->arms = 2;
-  sim->cost[1] = cost;
   sim->values[LEARN_EPSILON].number = epsilon;
   start(sim);
   for (uint32_t i = 0; i < 5000; i++) {
@@ -157,9 +164,7 @@ END_TEST
 START_TEST(long_matches_are_won)
 {
   for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-    struct sim *sim = new_sim((uint32_t)_i, seed);
-    sim->arms = 2;
-    sim->cost[1] = 0.87;
+    struct sim *sim = duel((uint32_t)_i, seed, 0.87);
     start(sim);
     run(sim, 6000);
     ck_assert_uint_eq(sim->champion[ROW], 1);
@@ -250,9 +255,7 @@ END_TEST
 /* What was released before a match is soon forgotten. */
 START_TEST(release_of_other_times)
 {
-  struct sim *sim = new_sim((uint32_t)_i, 1);
-  sim->arms = 2;
-  sim->cost[1] = 0.5;
+  struct sim *sim = duel((uint32_t)_i, 1, 0.5);
   sim->release_ns[1] = 30000;
   start(sim);
   run(sim, 20000);
@@ -314,9 +317,7 @@ START_TEST(cold_memory_is_paid_for)
   } kinds[] = {{0, 1000, 1}, {100000, 1000, 1}, {100000, 1000000, 1}, {100000, 1000, 0.4}};
   uint64_t tries[4];
   for (uint32_t kind = 0; kind < 4; kind++) {
-    struct sim *sim = new_sim((uint32_t)_i, 1);
-    sim->arms = 2;
-    sim->cost[1] = kinds[kind].cost;
+    struct sim *sim = duel((uint32_t)_i, 1, kinds[kind].cost);
     sim->chill_ns = kinds[kind].chill_ns;
     sim->life_ns = kinds[kind].life_ns;
     start(sim);
@@ -335,8 +336,7 @@ START_TEST(interruptions_are_not_charged)
 {
   uint64_t tries[2];
   for (uint32_t some = 0; some < 2; some++) {
-    struct sim *sim = new_sim((uint32_t)_i, 1);
-    sim->arms = 2;
+    struct sim *sim = duel((uint32_t)_i, 1, 1);
     sim->life_ns = 1000;
     sim->interrupted = some * 0.2;
     start(sim);
@@ -382,8 +382,7 @@ END_TEST
 START_TEST(what_a_program_cannot_notice)
 {
   for (uint64_t busy = 0; busy < 2; busy++) {
-    struct sim *sim = new_sim((uint32_t)_i, 1);
-    sim->arms = 2;
+    struct sim *sim = duel((uint32_t)_i, 1, 1);
     sim->cost[0] = 2;
     sim->sigma = 0.01;
     sim->work = busy * 2000000; /* a block takes 10000 and 20000 */
@@ -400,9 +399,7 @@ END_TEST
 START_TEST(drift_is_no_broken_promise)
 {
   for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-    struct sim *sim = new_sim((uint32_t)_i, seed);
-    sim->arms = 2;
-    sim->cost[1] = 0.95;
+    struct sim *sim = duel((uint32_t)_i, seed, 0.95);
     sim->sigma = 0.01;
     start(sim);
     while (sim->changes == 0) {
@@ -454,9 +451,7 @@ END_TEST
 START_TEST(growth_decides_nothing)
 {
   for (uint64_t seed = 1; seed <= 3 * SEEDS; seed++) {
-    struct sim *sim = new_sim((uint32_t)_i, seed);
-    sim->arms = 2;
-    sim->cost[1] = 0.5;
+    struct sim *sim = duel((uint32_t)_i, seed, 0.5);
     sim->life = 32;
     sim->growth = 4;
     start(sim);

@@ -219,7 +219,7 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
   for (uint32_t i = 0; i < learn->contest_count && learning; i++) {
     const struct learn_contest *contest = &learn->contest[i];
     uint32_t blocks = learn_blocks(learn, contest);
-    uint16_t share = blocks > 0 ? (uint16_t)(learn_share(learn, contest) * 65536) : 0;
+    uint16_t share = (uint16_t)(learn_share(learn, contest) * 65536);
     calm = calm && (contest->blocks == 0 || learn_is_calm(contest));
     uint32_t first = LEARN_FIRST_BIN * HAK_SITES + learn_first_row(learn->scope, i);
     uint32_t end = first + learn_row_count(learn->scope);
@@ -262,7 +262,6 @@ static void answer(struct learn *learn, const hak_sample *sample, hak_choice *ch
       }
     }
     watch_faults(learn, sample);
-    learn->decisions++;
   }
   publish(learn, choice, !frozen && learn->contested);
   report(learn, choice);

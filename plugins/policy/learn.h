@@ -284,10 +284,9 @@ struct learn {
   double match;               /* measured blocks */
   uint64_t fault_limit;       /* a second; 0: none */
   uint32_t seed;
-  uint32_t freeze; /* atomic */
-  uint32_t busy;   /* atomic; 1 while `choose` runs */
-  uint64_t random; /* state of learn_random */
-  uint64_t decisions;
+  uint32_t freeze;                     /* atomic */
+  uint32_t busy;                       /* atomic; 1 while `choose` runs */
+  uint64_t random;                     /* state of learn_random */
   uint64_t window_faults, window_time; /* where the measurement of the fault rate began; time 0: it has not */
   double loss;                         /* of all contests, in champion's blocks */
   double whole;                        /* what the program took, in the same */
@@ -360,7 +359,7 @@ void learn_contest_revert(struct learn *learn, struct learn_contest *contest);
 /* How many blocks the challenger may get until the next decision. */
 uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *contest);
 
-/* The part of the blocks that draw the challenger, if there is one. */
+/* The part of the blocks that draw the challenger; 0 when there is none. */
 double learn_share(const struct learn *learn, const struct learn_contest *contest);
 
 /* Whether the arm plays in the contest: it may be chosen, and no other one stands for it. */

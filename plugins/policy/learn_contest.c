@@ -10,8 +10,8 @@
  * the champion's mean: one that was interrupted shall make the comparison deaf for a while, not for ever.
  *
  * The budget is kept as a credit in blocks of the champion. Every block of the contest adds `budget` to it, times what the
- * program takes for each, and less when much is known. A challenger's block takes away what it cost more, once it is freed; until then it is held against the
- * credit at what is known of its arm. Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw
+ * program takes for each, and less when much is known. A challenger's block takes away what it cost more, once it is freed; until
+ * then it is held against the credit at what is known of its arm. Of an arm of which nothing is known only a few blocks are out at a time. An arm may overdraw
  * the credit by what its blocks turn out to cost, and nothing is tried again before that is earned back, so the budget holds
  * whatever an arm costs. A part of the credit is kept for a new phase.
  *
@@ -391,6 +391,9 @@ uint32_t learn_blocks(const struct learn *learn, const struct learn_contest *con
 
 double learn_share(const struct learn *learn, const struct learn_contest *contest)
 {
+  if (contest->challenger == LEARN_NOBODY) {
+    return 0;
+  }
   const struct learn_arm *arm = &contest->arm[contest->challenger];
   bool free = arm->match.n >= WIN_TRIALS && learn_extra(arm) <= 0;
   return free ? smaller(2 * learn->epsilon, SHARE_MOST) : learn->epsilon;
