@@ -165,6 +165,16 @@ struct outcome interrupted_start(uint32_t policy, uint64_t seed)
   return outcome(sim, run(sim, 100000));
 }
 
+/* One arm is an eighth better, beside noise that is nearly as large as the costs. */
+struct outcome small_gain(uint32_t policy, uint64_t seed)
+{
+  struct sim *sim = new_sim(policy, seed);
+  sim->sigma = 0.8;
+  sim->cost[1 + seed % (ARMS - 1)] = 0.875;
+  start(sim);
+  return outcome(sim, run(sim, 100000));
+}
+
 struct outcome few_measured(uint32_t policy, uint64_t seed)
 {
   struct sim *sim = new_sim(policy, seed);
@@ -202,6 +212,7 @@ static const struct scenario scenarios[] = {{"champion is best, 6 of 11 cost twi
                                             {"one arm cheap, but 1 in 10 costs 1000 times", rarely_dear},
                                             {"identical arms, interruptions", interrupted},
                                             {"bad start, interruptions", interrupted_start},
+                                            {"one arm an eighth better, noise 0.8", small_gain},
                                             {"one block of 10 measured", few_measured},
                                             {"blocks live 2000 blocks, one dear", long_lives}};
 

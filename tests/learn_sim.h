@@ -146,6 +146,7 @@ struct outcome much_noise(uint32_t policy, uint64_t seed);
 struct outcome rarely_dear(uint32_t policy, uint64_t seed);
 struct outcome interrupted(uint32_t policy, uint64_t seed);
 struct outcome interrupted_start(uint32_t policy, uint64_t seed);
+struct outcome small_gain(uint32_t policy, uint64_t seed);
 struct outcome few_measured(uint32_t policy, uint64_t seed);
 struct outcome long_lives(uint32_t policy, uint64_t seed);
 

@@ -172,6 +172,31 @@ START_TEST(long_matches_are_won)
 }
 END_TEST
 
+/* A difference that no single match could show beside the noise shows in many of them. */
+START_TEST(small_gains_add_up)
+{
+  struct figures f = figures_of(small_gain, _i);
+  MEDIAN_AT_MOST(f.blocks.median, 30000);
+  ck_assert_double_le(f.blocks.worst, 90000);
+  ck_assert_double_le(f.changes.worst, 3);
+}
+END_TEST
+
+/* But what many drawn matches have shown does not keep an arm back that becomes better. */
+START_TEST(equals_may_become_better)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = duel((uint32_t)_i, seed, 1);
+    start(sim);
+    run(sim, 30000);
+    uint8_t champion = sim->champion[ROW];
+    sim->cost[1 - champion] = 0.5;
+    run(sim, 500);
+    ck_assert_uint_eq(sim->champion[ROW], 1 - champion);
+  }
+}
+END_TEST
+
 /* Blocks of an arm whose cost nobody knows yet are few, however long they live. */
 START_TEST(unknown_arms_have_few_blocks_out)
 {
@@ -943,6 +968,8 @@ int main(int argc, char **argv)
                                 draws_are_even,
                                 good_challengers_get_more,
                                 long_matches_are_won,
+                                small_gains_add_up,
+                                equals_may_become_better,
                                 unknown_arms_have_few_blocks_out,
                                 rare_costs_count,
                                 interruptions_decide_nothing,

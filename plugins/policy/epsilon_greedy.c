@@ -28,9 +28,9 @@ static uint8_t promising(struct learn *learn, const struct learn_contest *contes
   uint8_t best = LEARN_NOBODY;
   double least = 1;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
-    const struct learn_moments *match = &contest->arm[i].match;
-    if (learn_ready(learn, contest, i) && match->n >= TURN / 2 && match->mean < least) {
-      least = match->mean;
+    struct learn_moments shown = learn_join(&contest->arm[i].match, &contest->arm[i].drawn);
+    if (learn_ready(learn, contest, i) && shown.n >= TURN / 2 && shown.mean < least) {
+      least = shown.mean;
       best = (uint8_t)i;
     }
   }

@@ -3,8 +3,8 @@
  * learn.h - what the learning policies share. A policy of this kind is a set of rules: who plays next, and what follows from
  * a result. Everything else is here: costs, contests, the loss budget, the way back to the baseline, the state file.
  *
- * learn.c has the callbacks, learn_contest.c the decisions, learn_cost.c turns a trial into one number, learn_state.c reads and
- * writes the state file. Words: a contest is one choice between arms, for all rows, a size bin or one row. A match is the comparison of its
+ * learn.c has the callbacks, learn_contest.c the decisions, learn_watch.c notices changes, learn_cost.c turns a trial into one number,
+ * learn_state.c reads and writes the state file. Words: a contest is one choice between arms, for all rows, a size bin or one row. A match is the comparison of its
  * champion with a challenger. A turn is the time a challenger has blocks; a match can take several.
  *
  * All of this changes inside `choose` only, on one thread at a time; what is atomic says so.
@@ -13,6 +13,8 @@
 #define LEARN_H
 
 #include "hakmem/plugin.h"
+
+#include "learn_moments.h"
 
 enum {
   LEARN_ARMS = 32,      /* most strategies that there can be */
@@ -152,19 +154,13 @@ enum learn_counter {
 
 /* ---- state ----------------------------------------------------------------------------------------------------------- */
 
-/* A running mean. n falls behind the number of values when old ones are forgotten. */
-struct learn_moments {
-  double n, mean;
-  double m2; /* sum of squared distances from the mean */
-};
-
 /* Whether the program does something else: logarithms of one figure of the champion's trials, since it or the phase began. */
 struct learn_watch {
   struct learn_moments level;
-  double window;         /* sum of the last ones, at most WINDOW of them */
+  double window;         /* sum of the last ones, not yet a full window */
   uint32_t window_count; /* how many */
   int32_t alarm;         /* the last full window was above (1) or below (-1) the level */
-  double wide;           /* sum of the full windows since it was last looked at, at most WINDOWS of them */
+  double wide;           /* sum of the full windows since several were last looked at together */
   uint32_t wide_count;   /* how many */
 };
 
@@ -172,6 +168,8 @@ struct learn_watch {
 struct learn_arm {
   struct learn_moments all;   /* of all its trials, the old ones forgotten */
   struct learn_moments match; /* of those in the match that is on; it may take several turns */
+  struct learn_moments drawn; /* of those in matches with this champion that were drawn, since the last that was not */
+  double beside;              /* trials of the champion in the turns of all these matches */
   uint32_t warming;           /* so many of its next trials are the first of a match, and not compared */
   uint32_t turn;              /* trials in this turn */
   double live;                /* blocks out that it got as a challenger */
@@ -198,7 +196,7 @@ struct learn_contest {
   uint64_t fresh_blocks;       /* in this sample */
   double live, live_peak;      /* blocks of all arms; how many there were at the last peak, which is forgotten slowly */
   struct learn_moments cost;   /* of the champion's trials; 1 is what the reference cost when the row was calibrated */
-  struct learn_moments reign;  /* of them, those since it became champion; while `former` is one */
+  struct learn_moments reign;  /* of them, all since it became champion or the phase began */
   struct learn_moments before; /* what the former champion cost when it was that */
   struct learn_moments since;  /* and what it costs as challenger now */
   struct learn_moments life;   /* ns for which its blocks lived */
@@ -380,7 +378,13 @@ double learn_extra(const struct learn_arm *arm);
 /* Mean cost of an arm in a contest, and its standard deviation, in thousandths of the baseline's mean; 0 while unknown. */
 uint32_t learn_score(const struct learn *learn, const struct learn_contest *contest, uint32_t arm, uint32_t *spread);
 
-double learn_variance(const struct learn_moments *moments);
+/* ---- learn_watch.c --------------------------------------------------------------------------------------------------- */
+
+/* Adds a figure, above 0. Returns by how much they have moved, in logarithms, or 0: less than `least`, or than their noise. */
+double learn_watch_add(struct learn_watch *watch, double figure, double least);
+
+/* The same by the few figures since the last full window. */
+double learn_watch_early(const struct learn_watch *watch, double least);
 
 /* ---- learn_cost.c ---------------------------------------------------------------------------------------------------- */
 

@@ -39,9 +39,6 @@ enum {
   WIN_TRIALS = 8,        /* least number for a win ... */
   LOSS_TRIALS = 2,       /* ... and for a loss, which can be made good later */
   LONG_MATCH = 4,        /* after so many times `match` trials a match is a draw whatever it looks like */
-  WINDOW = 16,           /* trials; see watch */
-  WINDOWS = 4,           /* together they are a wide one */
-  MOVES = 4,             /* trials in a window that is not full, for a look at it when an arm wins */
   OUT_MIN = 1,           /* blocks that an unknown arm may have out */
   OUT_EACH = 4,          /* and so many more for each of its trials */
   PROBATION_LEAST = 24,  /* trials of a new champion before it is compared with the one before */
@@ -52,6 +49,7 @@ enum {
   FEW_BLOCKS = 256,      /* a program with fewer blocks has nothing to win: nobody challenges before */
   WARMING_MOST = 16,     /* trials of a match that are not compared, at most */
   PEAK_MEMORY = 256,     /* blocks in which a peak of live ones is forgotten */
+  DRAWN_MEMORY = 2048,   /* trials of drawn matches that are remembered */
   PATIENCE = 16384       /* blocks after which a turn without a decision ends */
 };
 
@@ -63,10 +61,8 @@ enum {
 #define DRAW_NOISE 1.5    /* within so many it is a draw */
 #define MARGIN 0.02       /* smaller differences do not matter */
 #define NOISE_MIN 0.005   /* no mean is known better than this */
-#define PHASE_NOISE 3.0   /* standard errors between the mean of a window and the level */
-#define PHASE_LEAST 0.2   /* and the least difference, in logarithms */
+#define PHASE_LEAST 0.2   /* logarithms by which the champion's costs move at least when a phase ends */
 #define UNIT_LEAST 1.1    /* the same for the unit */
-#define WIDE_NOISE 4.0    /* and the noise for a wide window; half of the difference is enough there */
 #define PHASE_MOST 2.0    /* and at most such a multiple of the champion's cost */
 #define PHASE_WEIGHT 0.25 /* as so many trials counts what was found out before the phase began */
 #define UNKNOWN_EXTRA 1.0 /* what a block of an unknown arm is thought to cost more than the champion's */
@@ -103,35 +99,6 @@ static double smaller(double a, double b)
 static double larger(double a, double b)
 {
   return a > b ? a : b;
-}
-
-static void fade(struct learn_moments *moments, double most)
-{
-  if (moments->n > most) {
-    moments->m2 *= most / moments->n;
-    moments->n = most;
-  }
-}
-
-/* Adds a value; no more than the last `most`, or so, count. */
-static void add(struct learn_moments *moments, double value, double most)
-{
-  fade(moments, most - 1);
-  double distance = value - moments->mean;
-  moments->n += 1;
-  moments->mean += distance / moments->n;
-  moments->m2 += distance * (value - moments->mean);
-}
-
-double learn_variance(const struct learn_moments *moments)
-{
-  return moments->n > 0 ? moments->m2 / moments->n : 0;
-}
-
-static void rescale(struct learn_moments *moments, double factor)
-{
-  moments->mean *= factor;
-  moments->m2 *= factor * factor;
 }
 
 /* ---- contests -------------------------------------------------------------------------------------------------------- */
@@ -204,10 +171,23 @@ static void measure_again(struct learn_contest *contest)
   memset(&contest->chill, 0, sizeof contest->chill);
 }
 
+/* The match is over, and what it has shown, and those drawn before it, is settled. */
 static void close_match(struct learn_arm *arm)
 {
-  arm->match = (struct learn_moments){0, 0, 0};
+  arm->match = arm->drawn = (struct learn_moments){0, 0, 0};
+  arm->beside = 0;
   arm->open = false;
+}
+
+/* The match is drawn: what it has shown is kept for the next one. */
+static void draw_match(struct learn_arm *arm)
+{
+  struct learn_moments drawn = learn_join(&arm->drawn, &arm->match);
+  double beside = arm->beside * smaller(DRAWN_MEMORY / drawn.n, 1);
+  learn_fade(&drawn, DRAWN_MEMORY);
+  close_match(arm);
+  arm->drawn = drawn;
+  arm->beside = beside;
 }
 
 /* What is known of the other arms counts little from now on. */
@@ -215,7 +195,7 @@ static void forget(struct learn *learn, struct learn_contest *contest)
 {
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     struct learn_arm *arm = &contest->arm[i];
-    fade(&arm->all, PHASE_WEIGHT);
+    learn_fade(&arm->all, PHASE_WEIGHT);
     arm->all.mean = smaller(arm->all.mean, PHASE_MOST);
     close_match(arm);
     arm->chill = 0;
@@ -250,7 +230,7 @@ static void begin_phase(struct learn *learn, struct learn_contest *contest)
   contest->phase = false;
   contest->former = LEARN_NOBODY;
   contest->challenger = LEARN_NOBODY;
-  memset(&contest->cost, 0, sizeof contest->cost);
+  contest->cost = contest->reign = (struct learn_moments){0, 0, 0};
   measure_again(contest);
   forget(learn, contest);
 }
@@ -270,17 +250,17 @@ static void promote(struct learn *learn, struct learn_contest *contest, uint32_t
   double mean = contest->cost.mean;
   double ratio = shown != NULL ? shown->mean : 1;
   last->all = contest->cost;
-  rescale(&last->all, mean > 0 ? 1 / mean : 0);
+  learn_rescale(&last->all, mean > 0 ? 1 / mean : 0);
   last->live = last->unpaid = next->live = next->unpaid = 0;
   last->last = contest->blocks;
   last->tried = true;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
     struct learn_arm *other = &contest->arm[i];
-    rescale(&other->all, 1 / ratio);
-    fade(&other->all, KEEP);
+    learn_rescale(&other->all, 1 / ratio);
+    learn_fade(&other->all, KEEP);
     close_match(other);
   }
-  rescale(&cost, mean);
+  learn_rescale(&cost, mean);
   contest->cost = cost;
   contest->credit = smaller(contest->credit / ratio, learn->budget * CREDIT_MOST);
   measure_again(contest);
@@ -410,34 +390,64 @@ static double win_noise(const struct learn *learn, const struct learn_contest *c
   return contest->challenger == learn->baseline ? BACK_NOISE : WIN_NOISE;
 }
 
+/* Variance of a mean block, as a multiple of its cost. */
+static double noise_of(const struct learn_moments *cost)
+{
+  return cost->mean > 0 ? learn_variance(cost) / (cost->mean * cost->mean) : 0;
+}
+
+/*
+ * By how many standard errors an arm that has shown this is better than the champion, or, negative, worse; 0 when the difference does not
+ * matter. The champion has the noise, and had so many trials meanwhile. Its noise stands in for the arm's while that has few trials, in
+ * which a dear one may be missing.
+ */
+static double lead(const struct learn_moments *shown, double noise, double trials)
+{
+  double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
+  double error = larger(sqrt(variance / shown->n + noise / trials), NOISE_MIN), gain = 1 - shown->mean;
+  return fabs(gain) > MARGIN ? gain / error : 0;
+}
+
+/* The same for the match that is on. */
+static double match_lead(const struct learn_contest *contest, const struct learn_arm *arm)
+{
+  return lead(&arm->match, noise_of(&contest->cost), contest->cost.n);
+}
+
+/*
+ * The same for all matches with this champion since the last that was not drawn: a small difference shows in many of them. The noise may
+ * be that of the whole reign, since a dear block in a thousand is missing from most of the last CHAMPION_MEMORY.
+ */
+static double whole_lead(const struct learn_contest *contest, const struct learn_arm *arm)
+{
+  struct learn_moments shown = learn_join(&arm->match, &arm->drawn);
+  double noise = larger(noise_of(&contest->cost), noise_of(&contest->reign));
+  return lead(&shown, noise, larger(arm->beside, contest->cost.n));
+}
+
 /*
  * Costs are compared by their means, not by their logarithms: of a block that costs nothing nine times in ten and a thousand
- * times as much the tenth time, the logarithm says that it is cheap. The champion's variance stands in for the challenger's
- * while that has few trials, in which the tenth time may be missing; and what earlier matches have shown must not say the
- * opposite of a win.
+ * times as much the tenth time, the logarithm says that it is cheap. What earlier matches have shown must not say the opposite of a win.
  */
 static enum learn_result judge(const struct learn *learn, const struct learn_contest *contest)
 {
   const struct learn_arm *arm = &contest->arm[contest->challenger];
-  const struct learn_moments *shown = &arm->match;
+  double trials = arm->match.n;
   if (arm->guessed && learn_extra(arm) > CREDIT_MOST / 2 * learn->budget) {
     return LEARN_LOST; /* the budget will not allow another block for long */
   }
-  if (shown->n > 0 && contest->cost.n >= WARM) {
-    double noise = learn_variance(&contest->cost) / (contest->cost.mean * contest->cost.mean);
-    double variance = (shown->m2 + PRIOR * noise) / (shown->n + PRIOR);
-    double error = larger(sqrt(variance / shown->n + noise / contest->cost.n), NOISE_MIN);
-    double gain = 1 - shown->mean;
+  if (trials > 0 && contest->cost.n >= WARM) {
+    double now = match_lead(contest, arm), whole = whole_lead(contest, arm);
     double need = win_noise(learn, contest) * (1 + FEW / contest->cost.n);
-    if (shown->n >= WIN_TRIALS && gain > MARGIN && gain > need * error && arm->all.mean < 1) {
+    if (trials >= WIN_TRIALS && larger(now, whole) > need && arm->all.mean < 1) {
       return LEARN_WIN;
     }
-    if (shown->n >= LOSS_TRIALS && -gain > MARGIN && -gain > LOSS_NOISE * error) {
+    if (trials >= LOSS_TRIALS && smaller(now, whole) < -LOSS_NOISE) {
       return LEARN_LOST;
     }
-    bool level = fabs(gain) < DRAW_NOISE * error;
-    bool promising = gain > MARGIN && gain > LOSS_NOISE * error;
-    if (shown->n >= learn->match && (level || (shown->n >= LONG_MATCH * learn->match && !promising))) {
+    bool level = fabs(now) < DRAW_NOISE;
+    bool promising = larger(now, whole) > LOSS_NOISE;
+    if (trials >= learn->match && !promising && (level || trials >= LONG_MATCH * learn->match)) {
       return LEARN_DRAW;
     }
   }
@@ -445,15 +455,6 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
   bool interrupted = (learn->rules->turn > 0 && arm->turn >= learn->rules->turn) ||
                      (arm->live + arm->unpaid <= 0 && !affordable(learn, arm, credit_left(learn, contest)));
   return interrupted || contest->blocks - contest->turn_blocks > PATIENCE ? LEARN_OVER : LEARN_OPEN;
-}
-
-/* Whether the champion's last few costs are far from what they were. `moved` is by how much, in logarithms. */
-static bool moves(const struct learn_watch *costs, double *moved)
-{
-  double n = costs->window_count, error;
-  *moved = n > 0 ? costs->window / n - costs->level.mean : 0;
-  error = n > 0 ? sqrt(learn_variance(&costs->level) * (1 / n + 1 / costs->level.n)) : 0;
-  return n >= MOVES && costs->level.n >= 2 * WINDOW && fabs(*moved) > larger(PHASE_NOISE * error, PHASE_LEAST);
 }
 
 static void end_turn(struct learn *learn, struct learn_contest *contest, enum learn_result result)
@@ -488,10 +489,11 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     learn->rules->ended(learn, contest, arm, result);
   }
   if (result == LEARN_WIN) {
-    double moved;
-    bool lost = arm->lost, moving = moves(&contest->costs, &moved);
-    promote(learn, contest, index, &arm->match, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
-    if (moving) { /* the program had begun to do something else: all is to be found out anew, in a new unit */
+    double moved = learn_watch_early(&contest->costs, PHASE_LEAST);
+    bool lost = arm->lost, alone = match_lead(contest, arm) >= whole_lead(contest, arm);
+    struct learn_moments shown = alone ? arm->match : learn_join(&arm->match, &arm->drawn);
+    promote(learn, contest, index, &shown, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
+    if (moved != 0) { /* the program had begun to do something else: all is to be found out anew, in a new unit */
       contest->phase = true;
       contest->jump = moved;
     } else if (lost) {
@@ -499,7 +501,11 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
     }
   }
   arm->lost |= result == LEARN_LOST;
-  close_match(arm);
+  if (result == LEARN_DRAW) {
+    draw_match(arm);
+  } else {
+    close_match(arm);
+  }
 }
 
 /*
@@ -518,7 +524,7 @@ static void begin_turn(struct learn *learn, struct learn_contest *contest)
     contest->arm[next].turn = 0;
     if (!contest->arm[next].open) {
       contest->arm[next].open = true;
-      fade(&contest->arm[next].all, KEEP);
+      learn_fade(&contest->arm[next].all, KEEP);
       contest->arm[next].warming = warm_up(learn, contest);
       uint32_t first = learn_first_row(learn->scope, (uint32_t)(contest - learn->contest));
       for (uint32_t i = 0; i < learn_row_count(learn->scope); i++) {
@@ -548,8 +554,8 @@ static void judge_champion(struct learn *learn, struct learn_contest *contest)
   bool sure = heard ? contest->since.mean < now->mean : worse > BREACH * then->mean;
   if (sure && worse > MARGIN * then->mean && worse > PROBATION_NOISE * error) {
     struct learn_moments shown = *then;
-    fade(&shown, WARM);
-    rescale(&shown, 1 / contest->cost.mean);
+    learn_fade(&shown, WARM);
+    learn_rescale(&shown, 1 / contest->cost.mean);
     promote(learn, contest, former, &shown, former == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
     contest->arm[failed].barred = failed != learn->baseline;
     contest->former = LEARN_NOBODY;
@@ -608,61 +614,26 @@ void learn_decide(struct learn *learn, struct learn_contest *contest)
 
 /* ---- trials ---------------------------------------------------------------------------------------------------------- */
 
-/* By how much a mean of so many is off the level; 0 when that may be noise, or is less than `least`. */
-static double off(const struct learn_watch *watch, double mean, double n, double noise, double least)
-{
-  double moved = mean - watch->level.mean;
-  double error = sqrt(learn_variance(&watch->level) * (1 / n + 1 / watch->level.n));
-  return watch->level.n >= 2 * n && fabs(moved) > larger(noise * error, least) ? moved : 0;
-}
-
-/*
- * Adds a figure. Returns by how much it has moved, in logarithms, or 0: the mean of WINDOW logarithms is compared with that of the last
- * CHAMPION_MEMORY. Logarithms here, since one figure that is extreme must not look like a new phase. Where they vary much, a move
- * that is half as large shows in WINDOWS windows together: level and window overlap.
- */
-static double watch(struct learn_watch *watch, double figure, double least)
-{
-  double moved = 0;
-  watch->window += log(figure);
-  add(&watch->level, log(figure), CHAMPION_MEMORY);
-  if (++watch->window_count < WINDOW) {
-    return 0;
-  }
-  double narrow = off(watch, watch->window / WINDOW, WINDOW, PHASE_NOISE, least);
-  int32_t alarm = narrow > 0 ? 1 : narrow < 0 ? -1 : 0;
-  if (alarm == watch->alarm) {
-    moved = narrow;
-  }
-  watch->alarm = alarm;
-  watch->wide += watch->window;
-  watch->window = 0;
-  watch->window_count = 0;
-  if (++watch->wide_count == WINDOWS) {
-    double wide = off(watch, watch->wide / (WINDOW * WINDOWS), WINDOW * WINDOWS, WIDE_NOISE, least / 2);
-    moved = wide != 0 ? wide : moved;
-    watch->wide = 0;
-    watch->wide_count = 0;
-  }
-  return moved;
-}
-
 /* Adds a time; what was interrupted counts as a little longer than usual. */
 static void add_time(struct learn_moments *moments, double ns)
 {
-  add(moments, moments->n < WARM ? ns : smaller(ns, LONGER * moments->mean), TIME_MEMORY);
+  learn_add(moments, moments->n < WARM ? ns : smaller(ns, LONGER * moments->mean), TIME_MEMORY);
 }
 
 static void champion_trial(struct learn_contest *contest, double cost, struct learn_times times, double chill)
 {
-  add(&contest->chill, chill, TIME_MEMORY);
+  learn_add(&contest->chill, chill, TIME_MEMORY);
   add_time(&contest->life, times.life);
   add_time(&contest->time, times.own);
   bool known = contest->cost.n >= WARM;
   double bounded = known ? smaller(cost, CLIP * contest->cost.mean) : cost;
-  add(&contest->cost, bounded, CHAMPION_MEMORY);
-  add(&contest->reign, bounded, DBL_MAX);
-  double dearer = watch(&contest->costs, cost, PHASE_LEAST), longer = watch(&contest->units, times.unit, UNIT_LEAST);
+  learn_add(&contest->cost, bounded, CHAMPION_MEMORY);
+  learn_add(&contest->reign, bounded, DBL_MAX);
+  if (contest->challenger != LEARN_NOBODY) {
+    contest->arm[contest->challenger].beside++;
+  }
+  double dearer = learn_watch_add(&contest->costs, cost, PHASE_LEAST);
+  double longer = learn_watch_add(&contest->units, times.unit, UNIT_LEAST);
   if (dearer != 0 || longer != 0) {
     contest->phase = true;
     contest->jump = longer != 0 ? longer : dearer;
@@ -680,7 +651,7 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
   }
   double multiple = smaller(cost / contest->cost.mean, CLIP);
   if (contest->former != LEARN_NOBODY && arm == &contest->arm[contest->former] && arm->warming == 0) {
-    add(&contest->since, multiple * contest->cost.mean, WARM);
+    learn_add(&contest->since, multiple * contest->cost.mean, WARM);
   }
   double colder = chill - contest->chill.mean;
   arm->chill += (colder - arm->chill) / CHILL_MEMORY;
@@ -693,7 +664,7 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
       arm->guessed = true;
     }
     if (arm->guessed) {
-      add(&arm->all, multiple, ARM_MEMORY);
+      learn_add(&arm->all, multiple, ARM_MEMORY);
     }
     return;
   }
@@ -701,8 +672,8 @@ static void other_trial(struct learn_contest *contest, struct learn_arm *arm, do
     arm->all = (struct learn_moments){0, 0, 0};
     arm->guessed = false;
   }
-  add(&arm->all, multiple, ARM_MEMORY);
-  add(&arm->match, multiple, DBL_MAX);
+  learn_add(&arm->all, multiple, ARM_MEMORY);
+  learn_add(&arm->match, multiple, DBL_MAX);
   arm->turn++;
 }
 
