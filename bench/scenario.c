@@ -2,7 +2,7 @@
 /*
  * scenario.c - the program that bench/scenarios.py measures: one scenario in one fresh process.
  *
- *   scenario NAME [-n TIMES] [-t pages|first|all] [-j THREADS] [-c]
+ *   scenario NAME [-n TIMES] [-t pages|first|all] [-j THREADS] [-c small|huge]
  *
  *   json        1000 blocks of 64 KiB, each allocated, touched and freed before the next
  *   mir         100 blocks of 256 KiB
@@ -13,7 +13,8 @@
  *   -n TIMES    the whole so many times in a row (1); 0: everything but the calls
  *   -t TOUCH    what is written of a block: one byte of each page (the default), of its first page only, or every byte
  *   -j THREADS  so many threads, each doing the whole, timed from their common start to the end of the last (1)
- *   -c          control: the same writes to one place that stays, without malloc and free. One thread, no queue
+ *   -c PAGES    control: the same writes to one place that stays, on pages of this kind, without malloc and free; a queue's
+ *               blocks lie one behind the other in a ring that is as long as they need. One thread
  *
  * The clock is read before the first call and after the last, never between. Everything else is read outside of these two
  * readings and without allocating: page faults, peak of the resident set, TLB shootdowns of the machine, the object that malloc
@@ -28,10 +29,12 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 enum { PAGE = 4096, THREADS_MAX = 64 };
 
 static const size_t MIB = 1024 * 1024;
+static const size_t LARGEST = 2048 * 1024; /* the largest block that is no queue's; a huge page has as much */
 
 /* ---- one block ------------------------------------------------------------------------------------------------------- */
 
@@ -113,7 +116,11 @@ struct queue {
   unsigned oldest, count; /* index; blocks */
   uint32_t random;        /* state of the generator of sizes, never 0 */
   uint64_t obtained;      /* blocks so far */
+  char *ring;             /* of the control: where blocks lie; or NULL */
+  size_t at;              /* bytes of it before the next one */
 };
+
+static const size_t RING = 344 * 1024 * 1024; /* 331 MiB are live at the peak, and its end is too short for a block */
 
 /* From 1 MiB to 8 MiB, any number of bytes. */
 static size_t queue_size(struct queue *queue)
@@ -124,10 +131,27 @@ static size_t queue_size(struct queue *queue)
   return MIB + queue->random % (7 * MIB + 1);
 }
 
+/* The next block of the ring. The oldest one is in its way when the ring is too short. */
+static char *queue_place(struct queue *queue, size_t size)
+{
+  const char *oldest = queue->blocks[queue->oldest];
+  if (queue->at + size > RING) {
+    queue->at = 0;
+  }
+  char *place = queue->ring + queue->at;
+  if (queue->count != 0 && place <= oldest && place + size > oldest) {
+    die("-c", "the queue only once");
+  }
+  queue->at += (size + PAGE - 1) / PAGE * PAGE;
+  return place;
+}
+
 static void queue_shrink(struct queue *queue, unsigned count)
 {
   while (queue->count > count) {
-    free(queue->blocks[queue->oldest]);
+    if (queue->ring == NULL) {
+      free(queue->blocks[queue->oldest]);
+    }
     queue->oldest = (queue->oldest + 1) % QUEUE_MOST;
     queue->count--;
   }
@@ -136,16 +160,23 @@ static void queue_shrink(struct queue *queue, unsigned count)
 __attribute__((always_inline)) static inline void queue_grow(struct queue *queue, unsigned count, enum touch touch)
 {
   while (queue->count < count) {
-    queue->blocks[(queue->oldest + queue->count) % QUEUE_MOST] = obtain(queue_size(queue), touch);
+    size_t size = queue_size(queue);
+    char **block = &queue->blocks[(queue->oldest + queue->count) % QUEUE_MOST];
+    if (queue->ring != NULL) {
+      *block = queue_place(queue, size);
+      write_to(*block, size, touch);
+    } else {
+      *block = obtain(size, touch);
+    }
     queue->count++;
     queue->obtained++;
   }
 }
 
 /* Grows, replaces the oldest block for a while, shrinks; again and again; then frees the rest. */
-__attribute__((always_inline)) static inline uint64_t run_queue(unsigned times, enum touch touch)
+__attribute__((always_inline)) static inline uint64_t run_queue(unsigned times, enum touch touch, char *control)
 {
-  struct queue queue = {.random = 2463534242U};
+  struct queue queue = {.random = 2463534242U, .ring = control};
   for (uint64_t cycle = 0; cycle < (uint64_t)QUEUE_CYCLES * times; cycle++) {
     queue_grow(&queue, QUEUE_MOST, touch);
     for (unsigned turn = 0; turn < QUEUE_TURNS; turn++) {
@@ -164,18 +195,17 @@ struct plan {
   unsigned times;   /* repetitions */
   unsigned threads; /* the main thread included */
   enum touch touch;
-  bool control;
+  char *control; /* the place that is written to instead of blocks; or NULL */
 };
 
 __attribute__((always_inline)) static inline uint64_t run_touching(const struct plan *plan, enum touch touch)
 {
-  static _Alignas(4096) char control[2048 * 1024]; /* the largest block */
   const struct scenario *scenario = plan->scenario;
   if (scenario->parts[0].count == 0) {
-    return run_queue(plan->times, touch);
+    return run_queue(plan->times, touch, plan->control);
   }
-  return plan->control ? run_parts(scenario->parts, plan->times, touch, control)
-                       : run_parts(scenario->parts, plan->times, touch, NULL);
+  return plan->control != NULL ? run_parts(scenario->parts, plan->times, touch, plan->control)
+                               : run_parts(scenario->parts, plan->times, touch, NULL);
 }
 
 static uint64_t run(const struct plan *plan)
@@ -317,10 +347,28 @@ static enum touch touch_of(const char *name)
   die(name, "expected pages, first or all");
 }
 
+/* A place for the largest block, or the queue, untouched, on small pages or, where the kernel has any, huge ones. */
+static char *control_on(const char *name, bool queue)
+{
+  size_t size = queue ? RING : LARGEST;
+  bool huge = strcmp(name, "huge") == 0;
+  if (!huge && strcmp(name, "small") != 0) {
+    die(name, "expected small or huge");
+  }
+  char *area = mmap(NULL, size + LARGEST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (area == MAP_FAILED) {
+    die("mmap", strerror(errno));
+  }
+  char *place = area + (LARGEST - (uintptr_t)area % LARGEST) % LARGEST;
+  (void)madvise(place, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  return place;
+}
+
 int main(int argc, char **argv)
 {
   struct plan plan = {.times = 1, .threads = 1, .touch = TOUCH_PAGES};
-  for (int option; (option = getopt(argc, argv, "n:t:j:c")) != -1;) {
+  const char *control = NULL;
+  for (int option; (option = getopt(argc, argv, "n:t:j:c:")) != -1;) {
     switch (option) {
     case 'n':
       plan.times = number(optarg, 0, 1000000);
@@ -332,7 +380,7 @@ int main(int argc, char **argv)
       plan.threads = number(optarg, 1, THREADS_MAX);
       break;
     case 'c':
-      plan.control = true;
+      control = optarg;
       break;
     default:
       return 2;
@@ -344,10 +392,13 @@ int main(int argc, char **argv)
     }
   }
   if (plan.scenario == NULL) {
-    die("usage", "scenario json|mir|vm|mixed|streaming [-n TIMES] [-t pages|first|all] [-j THREADS] [-c]");
+    die("usage", "scenario json|mir|vm|mixed|streaming [-n TIMES] [-t pages|first|all] [-j THREADS] [-c small|huge]");
   }
-  if (plan.control && (plan.threads > 1 || plan.scenario->parts[0].count == 0)) {
-    die("-c", "one thread, and no queue");
+  if (control != NULL && plan.threads > 1) {
+    die("-c", "one thread");
+  }
+  if (control != NULL) {
+    plan.control = control_on(control, plan.scenario->parts[0].count == 0);
   }
   measure(&plan);
   return 0;

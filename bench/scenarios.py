@@ -59,7 +59,7 @@ STREAMS = [
 ]
 QUICK = ",".join(f"{name}-{suffix}" for suffix in ("cold", "steady") for name in SCENARIOS) + ",streaming"
 ENOUGH_RUNS = 30
-CONTROL = "control"  # measured beside glibc: the same writes without malloc and free
+CONTROLS = {"control": "small", "control-huge": "huge"}  # measured beside glibc: the same writes without malloc and free
 
 # Counters of cache and reclaim plugins that the report shows, where there are such.
 PLUGIN_COUNTERS = ("hits", "misses", "batches")
@@ -71,7 +71,7 @@ class Case(contest.Case):
     def __init__(self, name, group, about, arguments):
         super().__init__(name, about, arguments)
         self.group = group
-        self.has_control = self.threads == 1 and arguments[0] in SCENARIOS
+        self.has_control = self.threads == 1 and (arguments[0] in SCENARIOS or "-n" not in arguments)
         self.calls = {}  # allocator name -> {system call: number}
         self.served = {}  # hakmem configuration -> what its plugins counted
 
@@ -93,7 +93,7 @@ def measure_rounds(program, cases, allocators, options, raw):
     for number, case, allocator in contest.rounds(cases, allocators, options):
         these = {allocator.name: case.arguments}
         if allocator is allocators[0] and case.has_control:
-            these[CONTROL] = [*case.arguments, "-c"]
+            these |= {name: [*case.arguments, "-c", pages] for name, pages in CONTROLS.items()}
         for name, arguments in these.items():
             result = lab.measure(allocator, [program, *arguments])
             result["operations"] = result["blocks"]
@@ -142,8 +142,9 @@ METHOD = """\
 An operation is malloc, the writes, and free, in ns of the thread that does it. Each run is a fresh process; the clock is read
 before the first call and after the last. Ratios are medians over the pairs of the rounds, with their 95 % bootstrap interval;
 below 1 is faster, and "no difference" says that 1 is in the interval. Faults are minor ones inside the loop; those before it are
-apart. Faults, peak and shootdowns are medians; shootdowns are those of the whole machine. The control writes the same to one place
-that stays, and calls nobody: what it takes is the program's and the machine's.
+apart. Faults, peak and shootdowns are medians; shootdowns are those of the whole machine. The controls write the same to one place
+that stays, on small pages or a huge one, and call nobody: what they take is the program's and the machine's. That of a queue has its
+blocks one behind the other in a ring that is no longer than they need.
 """
 
 
@@ -161,20 +162,25 @@ def points_table(cases, peers, ours):
     return stats.table(["with", "its points", *(peer.name for peer in peers)], rows)
 
 
-def control_table(cases, peers):
-    """How much of the best peer's time is not the allocator's."""
+def control_table(cases, peers, ours):
+    """How much of the best peer's time is no allocator's, and how far ours are from none."""
     rows = []
     for case in cases:
         if case.has_control:
-            best, ns = contest.best_peer(case, peers), case.ns(CONTROL)
-            rows.append([case.name, stats.number(stats.median(ns)), best.name, stats.paired_ratio(ns, case.ns(best.name))])
-    return stats.table(["case", "control, ns", "best peer", "control over it"], rows) if rows else "None of these cases has one.\n"
+            best, row = contest.best_peer(case, peers), []
+            for name in CONTROLS:
+                row += [stats.number(stats.median(case.ns(name))), stats.paired_ratio(case.ns(name), case.ns(best.name))]
+            least = min(map(case.ns, CONTROLS), key=stats.median)
+            rows.append([case.name, best.name, *row, *(stats.paired_ratio(case.ns(a.name), least) for a in ours)])
+    head = ["case", "best peer", "on small pages, ns", "over the best peer", "on huge pages, ns", "over the best peer",
+            *(f"{a.label} over the faster control" for a in ours)]
+    return stats.table(head, rows) if rows else "None of these cases has one.\n"
 
 
 def case_section(case, peers, ours):
     best, glibc = contest.best_peer(case, peers), peers[0]
     rows = []
-    for name, label in [(a.name, a.label) for a in peers + ours] + [(CONTROL, CONTROL)] * case.has_control:
+    for name, label in [(a.name, a.label) for a in peers + ours] + [(name, name) for name in CONTROLS if case.has_control]:
         ns = case.ns(name)
         shootdowns = case.middle(name, "shootdowns")
         rows.append([
@@ -233,7 +239,7 @@ def written_report(options, cases, peers, ours, absent, plots):
         " counted by hakmem itself, in each run exactly the calls made.\n",
         "## Medians, ns per operation\n", contest.medians_table(cases, everybody),
         "## hakmem over the best peer\n", contest.versus_table(cases, peers, ours),
-        "## The control over the best peer\n", control_table(cases, peers),
+        "## Without an allocator\n", control_table(cases, peers, ours),
     ]
     for group in ("cold", "steady"):
         members = [case for case in cases if case.group == group]

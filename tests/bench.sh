@@ -50,19 +50,29 @@ done <<'EOC'
 2000 vm -n 100 -t first -j 2
 0 vm -n 0
 EOC
-line=$(under "$TOP_SRCDIR/etc/mmap.ini" "" "$WORK/scenario" mixed -c)
+line=$(under "$TOP_SRCDIR/etc/mmap.ini" "" "$WORK/scenario" mixed -c small)
 is "the control calls nobody" "$(field blocks <<<"$line") $(field allocs <<<"$line") $(field frees <<<"$line")" "1110 0 0"
-like "no control of a queue" "$("$WORK/scenario" streaming -c 2>&1; echo "status $?")" '.*one thread, and no queue.*status [1-9].*'
+is "the control of a queue has the same blocks" \
+  "$(under "$TOP_SRCDIR/etc/mmap.ini" "" "$WORK/scenario" streaming -t first -c small | field blocks)" 560
+like "and goes through it once" "$("$WORK/scenario" streaming -t first -c small -n 50 2>&1; echo "status $?")" '.*the queue only once.*status [1-9].*'
+like "one control at a time" "$("$WORK/scenario" vm -j 2 -c huge 2>&1; echo "status $?")" '.*one thread.*status [1-9].*'
 if grep -q '\[always\]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null; then
   skip "pages are touched as said" "huge pages everywhere"
 else
-  for control in "" -c; do
+  for control in "" "-c small"; do
     # shellcheck disable=SC2086
     some=$("$WORK/scenario" vm -t first $control | field faults) all=$("$WORK/scenario" vm $control | field faults)
     if [ "$some" -lt 100 ] && [ "$all" -ge 512 ]; then ok "pages are touched as said $control"; else
       fail "pages are touched as said $control" "$some and $all faults" "less than 100, and 512 or more"
     fi
   done
+fi
+
+like "pages of a control" "$("$WORK/scenario" vm -c none 2>&1; echo "status $?")" '.*none.*expected small or huge.*status [1-9].*'
+if grep -q '\[never\]' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null; then
+  skip "a control on a huge page" "no huge pages"
+else
+  like "a control on a huge page: faults" "$("$WORK/scenario" vm -c huge | field faults)" '[0-9]{1,2}'
 fi
 
 # ---- a short run ---------------------------------------------------------------------------------------------------------------
@@ -75,8 +85,8 @@ is "the report says that hakmem served" "$(grep -c '^Proof: .* Under hakmem 120 
 is "the report says that the runs are too few" "$(grep -c 'Only 2 runs: too few' "$report")" 1
 is "the report has a section for each case" "$(grep -cE '^### vm-(cold|2threads)$' "$report")" 2
 is "the report counts what the backends served" "$(grep -cE '^- hakmem mmap: .*mmap blocks [1-9]' "$report")" 2
-is "every run is in the raw data, the control's of one case too" "$(grep -c '"round"' "$WORK/out/scenarios.jsonl")" 14
-is "the report has the control of one case" "$(grep -cE '^\| vm-cold \| [0-9]+ \| glibc \| [0-9.]+ \[' "$report")" 1
+is "every run is in the raw data, the controls' of one case too" "$(grep -c '"round"' "$WORK/out/scenarios.jsonl")" 16
+is "the report has the controls of one case" "$(grep -cE '^\| vm-cold \| glibc( \| [0-9]+ \| [0-9.]+ \[[^|]*){2}( \| [0-9.]+ \[[^|]*){2}\|' "$report")" 1
 is "a plot for each variant where there is gnuplot" "$(find "$WORK/out" -name '*.svg' | wc -l)" \
   "$(command -v gnuplot >/dev/null && echo 2 || echo 0)"
 if command -v strace >/dev/null; then
