@@ -116,13 +116,13 @@ static void *routed(struct hki_thread *thread, struct hki_want *want, bool measu
     block = from_elsewhere(thread, backend, want);
   }
   if (large && block != NULL) {
-    hki_epoch_count(want);
     if (hki_epoch_learns() && hki_entry_kind(hki_pagemap_get((uintptr_t)block)) == HKI_STARTS) {
       hki_byte_counted(block, want->row);
     }
     if (HKI_UNLIKELY(measured)) {
       hki_trial_start(want, block, &begin, thread);
     }
+    hki_epoch_count(want); /* last: what a decision takes is not the block's */
   }
   return block;
 }

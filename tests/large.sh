@@ -66,6 +66,12 @@ if [ "$seldom" -gt 0 ] && [ "$often" -ge $((4 * seldom)) ]; then ok "ease is for
   fail "ease is for trials" "$often and $seldom" "some, and a quarter of them at most with an ease of 16"
 fi
 
+# What a decision takes is not the block's in whose malloc or free it falls.
+out=$(HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=1;core.policy=easy;policy.easy.think=2;stats.exit=text" \
+  LD_PRELOAD="$LIB" "$WORK/scenario" vm -t first -n 20 2>&1)
+like "measured blocks, and those that took as long as a decision" \
+  "$(sed -n 's/^policy\.easy\.\(trials\|thoughtful\) \([0-9]*\).*/\2/p' <<<"$out" | tr '\n' ' ')" '[1-9][0-9]* 0 '
+
 # The block that a thread freed last.
 build last "$TESTS/last.c"
 default=$TOP_SRCDIR/etc/hakmem.ini

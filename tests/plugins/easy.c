@@ -1,21 +1,41 @@
 /* SPDX-License-Identifier: MIT */
-/* easy.c - a policy for tests: leaves the strategy as it is, has blocks measured, and says how eagerly. Owns nothing. */
+/* easy.c - a policy for tests: leaves the strategy as it is, has blocks measured, says how eagerly, and thinks for long. Owns nothing. */
 #include <hakmem/plugin.h>
 
 static const hak_option options[] = {
-    {.key = "ease", .type = HAK_INT, .fallback = "1", .min = "0", .max = "1000", .help = "what it asks for"}};
+    {.key = "ease", .type = HAK_INT, .fallback = "1", .min = "0", .max = "1000", .help = "what it asks for"},
+    {.key = "think",
+     .type = HAK_INT,
+     .fallback = "0",
+     .min = "0",
+     .max = "1000",
+     .help = "milliseconds that a decision takes"}};
 
-static const hak_counter counters[] = {{"trials", HAK_COUNTER, HAK_SUM_NONE, "", "measured blocks seen"}};
+static const hak_counter counters[] = {
+    {"trials", HAK_COUNTER, HAK_SUM_NONE, "", "measured blocks seen"},
+    {"thoughtful", HAK_COUNTER, HAK_SUM_NONE, "", "of them, those that took as long in malloc and free as a decision"}};
 
 static struct {
   const hak_host *host;
   uint32_t ease;
+  uint64_t think; /* ns */
 } easy;
+
+static void think(void)
+{
+  uint64_t until = easy.host->os->now() + easy.think;
+  while (easy.host->os->now() < until) {
+  }
+}
 
 static int32_t easy_choose(void *self, const hak_sample *sample, hak_choice *choice)
 {
   (void)self;
   hak_count(easy.host, 0, sample->trial_count);
+  for (uint32_t i = 0; i < sample->trial_count; i++) {
+    hak_count(easy.host, 1, easy.think != 0 && hak_sample_trial(sample, i)->cpu_ns >= easy.think);
+  }
+  think();
   choice->trials = 64;
   choice->ease = easy.ease;
   return HAK_OK;
@@ -25,6 +45,7 @@ static int32_t easy_start(const hak_host *host, const hak_value *values, void **
 {
   easy.host = host;
   easy.ease = (uint32_t)values[0].integer;
+  easy.think = (uint64_t)values[1].integer * UINT64_C(1000000);
   *self = &easy;
   return HAK_OK;
 }
@@ -40,10 +61,10 @@ HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
     .version = "0.1",
     .summary = "measures as often as it is told to",
     .options = options,
-    .option_count = 1,
+    .option_count = 2,
     .option_stride = sizeof(hak_option),
     .counters = counters,
-    .counter_count = 1,
+    .counter_count = 2,
     .counter_stride = sizeof(hak_counter),
     .start = easy_start,
     .ops = &ops,
