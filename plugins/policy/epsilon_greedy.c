@@ -22,15 +22,17 @@ enum {
 
 /* ---- rules ----------------------------------------------------------------------------------------------------------- */
 
-/* The arm that looks better than the champion, although not yet beyond doubt; LEARN_NOBODY when there is none. */
+/* The arm that looks better than the champion, in its match or with those drawn before, although not yet beyond doubt; or LEARN_NOBODY. */
 static uint8_t promising(struct learn *learn, const struct learn_contest *contest)
 {
   uint8_t best = LEARN_NOBODY;
   double least = 1;
   for (uint32_t i = 0; i < learn->arm_count; i++) {
-    struct learn_moments shown = learn_join(&contest->arm[i].match, &contest->arm[i].drawn);
-    if (learn_ready(learn, contest, i) && shown.n >= TURN / 2 && shown.mean < least) {
-      least = shown.mean;
+    const struct learn_arm *arm = &contest->arm[i];
+    struct learn_moments whole = learn_join(&arm->match, &arm->drawn);
+    double mean = arm->match.n >= TURN / 2 && arm->match.mean < whole.mean ? arm->match.mean : whole.mean;
+    if (learn_ready(learn, contest, i) && whole.n >= TURN / 2 && mean < least) {
+      least = mean;
       best = (uint8_t)i;
     }
   }

@@ -426,6 +426,16 @@ static double whole_lead(const struct learn_contest *contest, const struct learn
 }
 
 /*
+ * The better of both for the challenger. As long as something may still be new, that of the match: a small difference that wins then has
+ * all others begin again, and large ones are found later.
+ */
+static double best_lead(const struct learn_contest *contest, const struct learn_arm *arm)
+{
+  double now = match_lead(contest, arm);
+  return learn_is_calm(contest) ? larger(now, whole_lead(contest, arm)) : now;
+}
+
+/*
  * Costs are compared by their means, not by their logarithms: of a block that costs nothing nine times in ten and a thousand
  * times as much the tenth time, the logarithm says that it is cheap. What earlier matches have shown must not say the opposite of a win.
  */
@@ -437,16 +447,16 @@ static enum learn_result judge(const struct learn *learn, const struct learn_con
     return LEARN_LOST; /* the budget will not allow another block for long */
   }
   if (trials > 0 && contest->cost.n >= WARM) {
-    double now = match_lead(contest, arm), whole = whole_lead(contest, arm);
+    double now = match_lead(contest, arm), best = best_lead(contest, arm);
     double need = win_noise(learn, contest) * (1 + FEW / contest->cost.n);
-    if (trials >= WIN_TRIALS && larger(now, whole) > need && arm->all.mean < 1) {
+    if (trials >= WIN_TRIALS && best > need && arm->all.mean < 1) {
       return LEARN_WIN;
     }
-    if (trials >= LOSS_TRIALS && smaller(now, whole) < -LOSS_NOISE) {
+    if (trials >= LOSS_TRIALS && now < -LOSS_NOISE) {
       return LEARN_LOST;
     }
     bool level = fabs(now) < DRAW_NOISE;
-    bool promising = larger(now, whole) > LOSS_NOISE;
+    bool promising = best > LOSS_NOISE;
     if (trials >= learn->match && !promising && (level || trials >= LONG_MATCH * learn->match)) {
       return LEARN_DRAW;
     }
@@ -490,9 +500,8 @@ static void end_turn(struct learn *learn, struct learn_contest *contest, enum le
   }
   if (result == LEARN_WIN) {
     double moved = learn_watch_early(&contest->costs, PHASE_LEAST);
-    bool lost = arm->lost, alone = match_lead(contest, arm) >= whole_lead(contest, arm);
-    struct learn_moments shown = alone ? arm->match : learn_join(&arm->match, &arm->drawn);
-    promote(learn, contest, index, &shown, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
+    bool lost = arm->lost;
+    promote(learn, contest, index, &arm->match, index == learn->baseline ? HAK_REASON_REVERT : HAK_REASON_BETTER);
     if (moved != 0) { /* the program had begun to do something else: all is to be found out anew, in a new unit */
       contest->phase = true;
       contest->jump = moved;
