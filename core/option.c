@@ -7,8 +7,9 @@
 
 #include "message.h"
 #include "meta.h"
+#include "spelling.h"
 
-enum { OPTIONS = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32, NEAR = 3 };
+enum { OPTIONS = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32 };
 
 bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);
 
@@ -277,34 +278,6 @@ hak_value hki_option_read(const char *section, const hak_option *option, uint32_
   return value;
 }
 
-/* Levenshtein distance, by two rows; some number above `within` as soon as it is. */
-static uint32_t distance(const char *a, const char *b, uint32_t within)
-{
-  uint32_t row[64];
-  uint32_t length = (uint32_t)strlen(b);
-  size_t other = strlen(a);
-  if (length >= 64 || other > length + within || length > other + within) {
-    return within + 1;
-  }
-  for (uint32_t j = 0; j <= length; j++) {
-    row[j] = j;
-  }
-  for (; *a != 0; a++) {
-    uint32_t diagonal = row[0]++, least = row[0];
-    for (uint32_t j = 1; j <= length; j++) {
-      uint32_t change = diagonal + (*a != b[j - 1]);
-      diagonal = row[j];
-      uint32_t step = (row[j - 1] < row[j] ? row[j - 1] : row[j]) + 1;
-      row[j] = change < step ? change : step;
-      least = row[j] < least ? row[j] : least;
-    }
-    if (least > within) { /* it can only rise */
-      return least;
-    }
-  }
-  return row[length];
-}
-
 static const char *full_name(const char *section, const char *key, char *buffer, size_t size)
 {
   struct hki_text text = hki_text(buffer, size);
@@ -332,10 +305,10 @@ static struct hki_option *option_named(const char *name)
 static const struct hki_option *nearest(const char *name)
 {
   const struct hki_option *best = NULL;
-  uint32_t within = NEAR;
+  uint32_t within = HKI_NEAR;
   char known[TEXT];
   for (uint32_t i = 0; i < option_count && within > 0; i++) {
-    uint32_t d = distance(name, name_of(&options[i], known, sizeof known), within);
+    uint32_t d = hki_distance(name, name_of(&options[i], known, sizeof known), within);
     if (d <= within) {
       within = d == 0 ? 0 : d - 1;
       best = &options[i];

@@ -268,11 +268,12 @@ has "check: mistake: message" "$err" '^hakmem: .*bad.ini:3: unknown key core.epo
 run "$hakmem" check -o core.strict=on "$dir/bad.ini"
 equal "check: strict: status" $status 1
 has "check: strict: message" "$err" 'core.strict is on: no program would start'
-printf '[strategy.default]\nroute = malloc\n[backend.hugepage]\nmode = enormous\nmoed = thp\n' >"$dir/idle.ini"
+printf '[strategy.default]\nroute = malloc\n[backend.hugepage]\nmode = enormous\nmoed = thp\nzzzzzzz = 1\n' >"$dir/idle.ini"
 run "$hakmem" check "$dir/idle.ini"
 equal "check: plugin that is not chosen: status" $status 1
 has "check: plugin that is not chosen: value" "$err" 'idle.ini:4: backend.hugepage.mode: found "enormous", expected '
-has "check: plugin that is not chosen: key" "$err" 'idle.ini:5: unknown key backend.hugepage.moed'
+has "check: plugin that is not chosen: key" "$err" 'idle.ini:5: unknown key backend.hugepage.moed; did you mean backend.hugepage.mode\?'
+has "check: plugin that is not chosen: key without a neighbour" "$err" 'idle.ini:6: unknown key backend.hugepage.zzzzzzz; ignored'
 run "$hakmem" check "$dir/none.ini"
 equal "check: missing file: status" $status 2
 run "$hakmem" check -o stats.exit=text

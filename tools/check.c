@@ -5,6 +5,7 @@
 #include "tool.h"
 
 #include "../core/root.h"
+#include "../core/spelling.h"
 #include "descriptor.h"
 #include "settings.h"
 
@@ -168,6 +169,21 @@ static void complain(struct idle *idle, const struct setting *setting, const cha
   idle->mistakes++;
 }
 
+/* The option of the plugin that a name of none resembles most; NULL when it resembles none. */
+static const hak_option *nearest(const struct descriptor *descriptor, const char *key)
+{
+  const hak_option *best = NULL;
+  uint32_t within = HKI_NEAR;
+  for (uint32_t i = 0; i < descriptor->plugin.option_count; i++) {
+    uint32_t d = hki_distance(key, descriptor->options[i].key, within);
+    if (d < within || (d == within && best == NULL)) {
+      within = d;
+      best = &descriptor->options[i];
+    }
+  }
+  return best;
+}
+
 static void judge_setting(struct idle *idle, const struct setting *setting, const struct descriptor *descriptor)
 {
   char *text = NULL;
@@ -185,7 +201,10 @@ static void judge_setting(struct idle *idle, const struct setting *setting, cons
     }
     return;
   }
-  text = tool_text("unknown key %s.%s", setting->section, setting->key);
+  const hak_option *near = nearest(descriptor, setting->key);
+  text = near != NULL
+             ? tool_text("unknown key %s.%s; did you mean %s.%s?", setting->section, setting->key, setting->section, near->key)
+             : tool_text("unknown key %s.%s; ignored", setting->section, setting->key);
   complain(idle, setting, text);
   free(text);
 }
