@@ -120,7 +120,8 @@ struct queue {
   size_t at;              /* bytes of it before the next one */
 };
 
-static const size_t RING = 344 * 1024 * 1024; /* 331 MiB are live at the peak, and its end is too short for a block */
+static const size_t RING =
+    344 * 1024 * 1024; /* bytes: 331 MiB are live at the peak, and what is left at the end is too short for a block */
 
 /* From 1 MiB to 8 MiB, any number of bytes. */
 static size_t queue_size(struct queue *queue)

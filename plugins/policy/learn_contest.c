@@ -16,6 +16,7 @@
  * whatever an arm costs. A part of the credit is kept for a new phase.
  *
  * A win must be beyond doubt, but less so in the first matches of a phase: then nothing speaks for the champion but that it is there.
+ * Matches that were drawn add up, so that small differences are found with time.
  *
  * A phase ends when the champion's costs move, in two windows one after the other, or the unit that they are in, or when an arm wins
  * that had lost. Then what is known of the other arms only says where to look first.

@@ -24,7 +24,7 @@ static double off(const struct learn_watch *watch, double mean, double n, double
 {
   double moved = mean - watch->level.mean;
   double error = sqrt(learn_variance(&watch->level) * (1 / n + 1 / watch->level.n));
-  return fabs(moved) > fmax(noise * error, least) ? moved : 0;
+  return watch->level.n >= 2 * n && fabs(moved) > fmax(noise * error, least) ? moved : 0;
 }
 
 double learn_watch_add(struct learn_watch *watch, double figure, double least)
@@ -35,8 +35,7 @@ double learn_watch_add(struct learn_watch *watch, double figure, double least)
   if (++watch->window_count < WINDOW) {
     return 0;
   }
-  bool known = watch->level.n >= 2 * WINDOW;
-  double narrow = known ? off(watch, watch->window / WINDOW, WINDOW, NOISE, least) : 0;
+  double narrow = off(watch, watch->window / WINDOW, WINDOW, NOISE, least);
   int32_t alarm = narrow > 0 ? 1 : narrow < 0 ? -1 : 0;
   if (alarm == watch->alarm) {
     moved = narrow;
@@ -46,8 +45,7 @@ double learn_watch_add(struct learn_watch *watch, double figure, double least)
   watch->window = 0;
   watch->window_count = 0;
   if (++watch->wide_count == WINDOWS) {
-    bool long_known = watch->level.n >= 2 * WINDOW * WINDOWS;
-    double wide = long_known ? off(watch, watch->wide / (WINDOW * WINDOWS), WINDOW * WINDOWS, WIDE_NOISE, least / 2) : 0;
+    double wide = off(watch, watch->wide / (WINDOW * WINDOWS), WINDOW * WINDOWS, WIDE_NOISE, least / 2);
     moved = wide != 0 ? wide : moved;
     watch->wide = 0;
     watch->wide_count = 0;
