@@ -17,11 +17,11 @@ HKI_SLOW bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend,
   return starts != NULL && hki_starts_set(starts, block);
 }
 
-/* The size to ask the backend for; 0 when it overflows. */
+/* The size to ask the backend for; 0 when it overflows, or the offset of the block would. */
 static size_t gross(size_t size, size_t align)
 {
   size_t extra = align > HKI_ALIGN ? align + HKI_ALIGN : HKI_ALIGN;
-  return size > HKI_SIZE_MAX - extra ? 0 : size + extra;
+  return size > HKI_SIZE_MAX - extra || extra >> HKI_OFFSET_BITS != 0 ? 0 : size + extra;
 }
 
 /* Turns what the backend gave into a block. 0 when it gave nothing, or the page map has no memory: then it has it back. */
@@ -80,12 +80,11 @@ HKI_SLOW void *hki_byte_alloc(struct hki_thread *thread, struct hki_backend *bac
 HKI_SLOW void hki_byte_release_counted(struct hki_thread *thread, void *block)
 {
   struct hki_header *header = hki_header(block);
-  uint64_t offset = header->offset;
-  uint32_t trial = (uint32_t)(offset >> HKI_TRIAL_SHIFT);
+  uint32_t trial = (uint32_t)(header->offset >> HKI_TRIAL_SHIFT), row = hki_header_row(header);
   struct hki_trial_end end;
   header->offset = hki_header_offset(header);
-  if (offset & HKI_COUNTED) {
-    hki_epoch_freed(hki_header_arm(header), hki_header_size(header), (uint32_t)(offset >> HKI_KIND_SHIFT) % HAK_SITES);
+  if (row != 0) {
+    hki_epoch_freed(hki_header_arm(header), row);
   }
   if (trial != 0) {
     hki_trial_stop(&end, trial, block, hki_header_size(header), thread);

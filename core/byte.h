@@ -24,10 +24,10 @@ bool hki_byte_enter(uintptr_t block, const struct hki_backend *backend, struct h
 /* Resizes a live block through its backend. NULL when it refuses: the block is as it was. Counts it. */
 void *hki_byte_resize(struct hki_thread *thread, void *block, size_t size);
 
-/* Notes that the block was counted for that row. */
+/* Notes the row in which a new block was counted; 0: in none. */
 HKI_INLINE void hki_byte_counted(void *block, uint32_t row)
 {
-  hki_header(block)->offset |= HKI_COUNTED | (uint64_t)(row % HAK_SITES) << HKI_KIND_SHIFT;
+  hki_header(block)->offset |= (uint64_t)row << HKI_ROW_SHIFT;
 }
 
 /* Marks the block live. False when there is no memory for that, `spare` (or NULL) included. */

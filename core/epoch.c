@@ -17,6 +17,7 @@
 #include "route.h"
 #include "settings.h"
 #include "site.h"
+#include "span.h"
 #include "thread.h"
 #include "trial.h"
 
@@ -72,12 +73,15 @@ static struct hak_cell *cell_of(uint32_t arm, uint32_t row)
 
 void hki_epoch_released(const hak_range *range, uint64_t ns)
 {
-  HKI_ADD(&cell_of(range->arm, hki_route_row(range->requested) + hki_site_kind(range->site))->release_ns, ns);
+  uint32_t row = hki_range_row(range);
+  if (row != 0) {
+    HKI_ADD(&cell_of(range->arm, row)->release_ns, ns);
+  }
 }
 
-void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind)
+void hki_epoch_freed(uint32_t arm, uint32_t row)
 {
-  HKI_ADD(&cell_of(arm, hki_route_row(size) + kind)->frees, UINT64_C(1));
+  HKI_ADD(&cell_of(arm, row)->frees, UINT64_C(1));
 }
 
 bool hki_epoch_has_policy(void)

@@ -9,10 +9,10 @@
 /* Counts one large block; at the end of an epoch asks the policy, on this thread. [slow path of an own record] */
 void hki_epoch_count(struct hki_want *want);
 
-/* Counts the free of a large block whose call site was of that kind. Only while the policy learns. [any] */
-void hki_epoch_freed(uint32_t arm, size_t size, uint32_t kind);
+/* Counts the free of a block in the row that its allocation was counted in, whatever its size and its site are now. [any] */
+void hki_epoch_freed(uint32_t arm, uint32_t row);
 
-/* Charges the release of a range to the arm and row that it came from. Only while the policy learns. [any] */
+/* Charges the release of a range to the arm and row that it came from, if there is one. Only while the policy learns. [any] */
 void hki_epoch_released(const hak_range *range, uint64_t ns);
 
 /* Asks the policy early, once it has as many trials as it wanted. [slow path of an own record] */
@@ -22,6 +22,12 @@ void hki_epoch_trials(uint32_t done, uint32_t tries);
 HKI_INLINE bool hki_epoch_learns(void)
 {
   return HKI_LOAD(&hakmem_root.trials_wanted) != 0;
+}
+
+/* The row to note for a block's free; 0: none, it is not counted. [any] */
+HKI_INLINE uint32_t hki_epoch_row(const struct hki_want *want)
+{
+  return want->size > HAK_CLASS_MAX && hki_epoch_learns() ? want->row : 0;
 }
 
 /* Takes a policy into service: its first choice is made and published. NULL, or what is wrong with it. [load] */

@@ -12,12 +12,11 @@
 #include "base.h"
 
 enum {
-  HKI_OFFSET_BITS = 45,
-  HKI_KIND_SHIFT = 46, /* kind of the call site, of a counted block */
+  HKI_OFFSET_BITS = 40,
+  HKI_ROW_SHIFT = HKI_OFFSET_BITS, /* row in which the block was counted, see hki_range_row; 0: in none */
   HKI_TRIAL_SHIFT = 48
 };
-#define HKI_COUNTED (UINT64_C(1) << HKI_OFFSET_BITS) /* allocated while the policy learned: its free is counted, too */
-_Static_assert(HAK_SITES <= 1 << (HKI_TRIAL_SHIFT - HKI_KIND_SHIFT), "a kind of call site fits");
+_Static_assert(HAK_ROWS <= 1 << (HKI_TRIAL_SHIFT - HKI_ROW_SHIFT), "a row fits");
 
 struct hki_header {
   uint64_t tag;    /* requested bytes << 16 | arm << 8 | backend index */
@@ -38,6 +37,11 @@ HKI_INLINE size_t hki_header_size(const struct hki_header *header)
 HKI_INLINE size_t hki_header_offset(const struct hki_header *header)
 {
   return header->offset & ((UINT64_C(1) << HKI_OFFSET_BITS) - 1);
+}
+
+HKI_INLINE uint32_t hki_header_row(const struct hki_header *header)
+{
+  return (uint32_t)(header->offset >> HKI_ROW_SHIFT) & ((1U << (HKI_TRIAL_SHIFT - HKI_ROW_SHIFT)) - 1);
 }
 
 HKI_INLINE uint32_t hki_header_arm(const struct hki_header *header)

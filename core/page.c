@@ -104,6 +104,7 @@ HKI_INLINE void *hand_out(struct hki_thread *thread, struct hki_span *span, cons
   span->range.flags |= want->is_challenger ? HAK_TRIED : 0;
   span->range.site = want->site;
   span->range.requested = want->size;
+  hki_range_counted(&span->range, hki_epoch_row(want));
   count_alloc(thread, span);
   __atomic_store_n(&span->state, (uint32_t)HKI_SPAN_LIVE, __ATOMIC_RELEASE);
   return span->range.base;
@@ -174,8 +175,9 @@ HKI_SLOW void hki_page_free(struct hki_thread *thread, void *block, hki_entry en
   HKI_BUMP(&thread->seat[span->range.backend].tally.frees, UINT64_C(1));
   HKI_BUMP(&thread->seat[span->range.backend].tally.free_bytes, span->range.requested);
   count_active(span, -span->range.capacity);
-  if (hki_epoch_learns() && span->range.requested > HAK_CLASS_MAX) {
-    hki_epoch_freed(span->range.arm, span->range.requested, hki_site_kind(span->range.site));
+  uint32_t row = hki_range_row(&span->range);
+  if (HKI_UNLIKELY(row != 0)) {
+    hki_epoch_freed(span->range.arm, row);
   }
   if (HKI_UNLIKELY(span->trial != 0)) {
     struct hki_trial_end end;

@@ -52,6 +52,18 @@ HKI_INLINE struct hki_starts *hki_span_starts(const struct hki_span *span)
   return (struct hki_starts *)(uintptr_t)span->range.stamp;
 }
 
+/* The row in which the block was counted, as long as somebody learns from rows; 0: in none. A realloc does not change it. */
+HKI_INLINE uint32_t hki_range_row(const hak_range *range)
+{
+  return range->reserved;
+}
+
+HKI_INLINE void hki_range_counted(hak_range *range, uint32_t row)
+{
+  _Static_assert(HAK_ROWS <= UINT8_MAX + 1, "a row fits");
+  range->reserved = (uint8_t)row;
+}
+
 HKI_INLINE uintptr_t hki_span_base(const struct hki_span *span)
 {
   return (uintptr_t)span->range.base;

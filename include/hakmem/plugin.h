@@ -125,7 +125,7 @@ typedef struct hak_range {
   uint8_t backend;        /* index of the backend that it goes back to: ranges of different backends never mix */
   uint8_t arm;            /* strategy that allocated it */
   uint8_t flags;          /* HAK_HUGE, HAK_PINNED, HAK_TRIED */
-  uint8_t reserved;
+  uint8_t reserved;       /* the core's */
 } hak_range;
 
 /* ---- services of the core -------------------------------------------------------------------------------------------- */
@@ -555,7 +555,7 @@ typedef struct hak_cell {
   uint64_t blocks;     /* allocated */
   uint64_t bytes;      /* requested for them */
   uint64_t hits;       /* of them, served from the cache */
-  uint64_t frees;      /* blocks freed */
+  uint64_t frees;      /* of blocks that were counted in this cell while the policy wanted trials; see hak_choice.trials */
   uint64_t release_ns; /* spent to give pages back of blocks that this arm had allocated */
 } hak_cell;
 

@@ -63,7 +63,7 @@ static void take_trial(struct learn *learn, const hak_trial *trial)
   }
 }
 
-static void take_cell(struct learn *learn, const hak_cell *cell)
+static void take_cell(struct learn *learn, const hak_cell *cell, bool frozen)
 {
   uint32_t row = large_row(cell->row);
   if (row == LEARN_ROWS || cell->arm >= learn->arm_count) {
@@ -71,7 +71,7 @@ static void take_cell(struct learn *learn, const hak_cell *cell)
   }
   learn->fresh_bytes += (double)cell->bytes;
   learn_cost_release(learn, row, cell);
-  learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell);
+  learn_contest_cell(&learn->contest[learn_contest_of(learn->scope, row)], cell, frozen);
 }
 
 /* A program that begins to do something else takes another time for its blocks at once; the mean would follow slowly. */
@@ -112,10 +112,10 @@ double learn_time_of_block(const struct learn *learn, double bytes)
   return large ? learn->recent_cpu * bytes / learn->recent_bytes : each;
 }
 
-static void take_sample(struct learn *learn, const hak_sample *sample)
+static void take_sample(struct learn *learn, const hak_sample *sample, bool frozen)
 {
   for (uint32_t i = 0; i < sample->cell_count; i++) {
-    take_cell(learn, hak_sample_cell(sample, i));
+    take_cell(learn, hak_sample_cell(sample, i), frozen);
   }
   take_time(learn, sample);
   for (uint32_t i = 0; i < learn->contest_count; i++) {
@@ -254,7 +254,7 @@ static void save(struct learn *learn, uint64_t now)
 static void answer(struct learn *learn, const hak_sample *sample, hak_choice *choice)
 {
   bool frozen = __atomic_load_n(&learn->freeze, __ATOMIC_RELAXED) != 0;
-  take_sample(learn, sample);
+  take_sample(learn, sample, frozen);
   if (!frozen) {
     for (uint32_t i = 0; i < learn->contest_count; i++) {
       if (learn->contest[i].blocks > 0) {

@@ -342,8 +342,11 @@ struct learn_times {
   double unit; /* the same, but at least what times count as */
 };
 
-/* From a sample: what was allocated and freed, in a cell of the contest; then, once, that these were all; then the trials. */
-void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell);
+/*
+ * From a sample: what was allocated and freed, in a cell of the contest; then, once, that these were all; then the trials. Blocks that
+ * were allocated while nobody learned (`frozen`) are missing from the frees.
+ */
+void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell, bool frozen);
 void learn_contest_blocks(struct learn *learn, struct learn_contest *contest);
 void learn_contest_trial(const struct learn *learn, struct learn_contest *contest, uint32_t arm, double cost,
                          struct learn_times times);

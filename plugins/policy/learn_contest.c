@@ -712,10 +712,11 @@ void learn_contest_trial(const struct learn *learn, struct learn_contest *contes
   }
 }
 
-void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell)
+void learn_contest_cell(struct learn_contest *contest, const hak_cell *cell, bool frozen)
 {
+  double blocks = frozen ? 0 : (double)cell->blocks;
   contest->fresh_blocks += cell->blocks;
-  contest->live = larger(contest->live + (double)cell->blocks - (double)cell->frees, 0);
+  contest->live = larger(contest->live + blocks - (double)cell->frees, 0);
   contest->live_peak = larger(contest->live_peak, contest->live);
   if (cell->arm != contest->champion) {
     struct learn_arm *arm = &contest->arm[cell->arm];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* easy.c - a policy for tests: leaves the strategy as it is, has blocks measured, says how eagerly, and thinks for long. Owns nothing. */
+/* easy.c - a policy for tests: leaves the strategy as it is, has blocks measured, says how eagerly, thinks for long, and counts what is live. */
 #include <hakmem/plugin.h>
 
 static const hak_option options[] = {
@@ -13,13 +13,28 @@ static const hak_option options[] = {
 
 static const hak_counter counters[] = {
     {"trials", HAK_COUNTER, HAK_SUM_NONE, "", "measured blocks seen"},
-    {"thoughtful", HAK_COUNTER, HAK_SUM_NONE, "", "of them, those that took as long in malloc and free as a decision"}};
+    {"thoughtful", HAK_COUNTER, HAK_SUM_NONE, "", "of them, those that took as long in malloc and free as a decision"},
+    {"astray", HAK_GAUGE, HAK_SUM_NONE, "", "blocks live in a row, or freed where none was, as cells say"}};
 
 static struct {
   const hak_host *host;
   uint32_t ease;
   uint64_t think; /* ns */
+  int64_t live[HAK_ROWS];
 } easy;
+
+static void count_live(const hak_sample *sample)
+{
+  uint64_t astray = 0;
+  for (uint32_t i = 0; i < sample->cell_count; i++) {
+    const hak_cell *cell = hak_sample_cell(sample, i);
+    easy.live[cell->row] += (int64_t)cell->blocks - (int64_t)cell->frees;
+  }
+  for (uint32_t row = 0; row < HAK_ROWS; row++) {
+    astray += (uint64_t)(easy.live[row] < 0 ? -easy.live[row] : easy.live[row]);
+  }
+  hak_gauge(easy.host, 2, astray);
+}
 
 static void think(void)
 {
@@ -31,6 +46,7 @@ static void think(void)
 static int32_t easy_choose(void *self, const hak_sample *sample, hak_choice *choice)
 {
   (void)self;
+  count_live(sample);
   hak_count(easy.host, 0, sample->trial_count);
   for (uint32_t i = 0; i < sample->trial_count; i++) {
     hak_count(easy.host, 1, easy.think != 0 && hak_sample_trial(sample, i)->cpu_ns >= easy.think);
@@ -64,7 +80,7 @@ HAK_PLUGIN_EXPORT const hak_plugin hakmem_plugin = {
     .option_count = 2,
     .option_stride = sizeof(hak_option),
     .counters = counters,
-    .counter_count = 2,
+    .counter_count = 3,
     .counter_stride = sizeof(hak_counter),
     .start = easy_start,
     .ops = &ops,
