@@ -116,8 +116,9 @@ static void *routed(struct hki_thread *thread, struct hki_want *want, bool measu
     block = from_elsewhere(thread, backend, want);
   }
   if (large && block != NULL) {
-    if (hki_epoch_learns() && hki_entry_kind(hki_pagemap_get((uintptr_t)block)) == HKI_STARTS) {
-      hki_byte_counted(block, want->row);
+    uint32_t row = hki_epoch_row(want);
+    if (row != 0 && hki_entry_kind(hki_pagemap_get((uintptr_t)block)) == HKI_STARTS) {
+      hki_byte_counted(block, row);
     }
     if (HKI_UNLIKELY(measured)) {
       hki_trial_start(want, block, &begin, thread);
@@ -141,6 +142,12 @@ static void *small(struct hki_thread *thread, size_t size, size_t align, uint32_
   return block;
 }
 
+/* Whether there can be such a block. An alignment may be one bit more than any size. */
+static bool possible(size_t size, size_t align)
+{
+  return align <= HKI_SIZE_MAX && size <= HKI_SIZE_MAX - align;
+}
+
 HKI_SLOW void *hki_alloc_long(size_t size, size_t align, uint32_t request, const void *site)
 {
   void *block = NULL;
@@ -151,7 +158,7 @@ HKI_SLOW void *hki_alloc_long(size_t size, size_t align, uint32_t request, const
       told_off(thread);
     }
     block = hki_boot_alloc(size, align, request);
-  } else if (size <= HKI_SIZE_MAX - align) {
+  } else if (possible(size, align)) {
     hki_slow_event(thread);
     if (size < hki_route.small_end) {
       block = small(thread, size, align, request);
@@ -170,7 +177,7 @@ HKI_SLOW void *hki_alloc_routed(struct hki_thread *thread, struct hki_want *want
 {
   int saved = errno;
   hki_slow_event(thread);
-  void *block = want->size <= HKI_SIZE_MAX - want->align ? routed(thread, want, measured) : NULL;
+  void *block = possible(want->size, want->align) ? routed(thread, want, measured) : NULL;
   errno = block != NULL ? saved : ENOMEM;
   return block;
 }

@@ -103,6 +103,13 @@ static void test_alignment_arguments(void)
     PROBE(up != NULL && (uintptr_t)up % rounded[i][1] == 0, name, "found %p, expected that alignment", up);
     free(up);
   }
+  huge = SIZE_MAX / 2 + 1; /* a power of two, and more than there are bytes of address space */
+  for (size_t size = 100; size != 0; size = size == 100 ? huge - 20 : size == huge - 20 ? huge + 100 : 0) {
+    void *out = name;
+    int code = posix_memalign(&out, huge, size);
+    snprintf(name, sizeof name, "posix_memalign of %zx at %zx", size, huge);
+    PROBE(code == ENOMEM && out == name, name, "found %d and %p, expected ENOMEM and out untouched", code, out);
+  }
   huge = SIZE_MAX / 2 + 2;
   errno = 0;
   void *block = memalign(huge, 100);
