@@ -8,36 +8,48 @@
 #include "meta.h"
 #include "span.h"
 
-hak_lock hki_starts_lock;
-static struct hki_starts *idle; /* chained through the first word, under hki_starts_lock */
+enum {
+  BELOW = 4096, /* granules searched for the start of a block: 256 MiB */
+  LISTS = 64    /* of idle bitmaps; the last one is for all that are longer */
+};
 
-enum { BELOW = 4096 /* granules searched for the start of a block: 256 MiB */ };
+/* What the first of some idle bitmaps says, in its first words; all others are zero. */
+struct __attribute__((may_alias)) idle {
+  struct idle *next;
+  size_t count; /* bitmaps, one behind the other */
+};
+
+hak_lock hki_starts_lock;
+static struct idle *idle[LISTS]; /* by their count, under hki_starts_lock */
+
+static struct idle **list_of(size_t count)
+{
+  return &idle[count < LISTS ? count - 1 : LISTS - 1];
+}
 
 struct hki_starts *hki_starts_get(size_t count)
 {
-  if (count == 1) {
-    hki_leaf_lock(&hki_starts_lock);
-    struct hki_starts *starts = idle;
-    if (starts != NULL) {
-      memcpy(&idle, starts->bits, sizeof idle);
-      starts->bits[0] = 0;
-    }
-    hki_leaf_unlock(&hki_starts_lock);
-    if (starts != NULL) {
-      return starts;
-    }
+  hki_leaf_lock(&hki_starts_lock);
+  struct idle **at = list_of(count), *found;
+  while ((found = *at) != NULL && found->count != count) {
+    at = &found->next;
   }
-  return hki_meta_alloc(count * sizeof(struct hki_starts), _Alignof(struct hki_starts));
+  if (found != NULL) {
+    *at = found->next;
+    *found = (struct idle){NULL, 0};
+  }
+  hki_leaf_unlock(&hki_starts_lock);
+  return found != NULL ? (struct hki_starts *)(void *)found
+                       : hki_meta_alloc(count * sizeof(struct hki_starts), _Alignof(struct hki_starts));
 }
 
 void hki_starts_put(struct hki_starts *starts, size_t count)
 {
+  struct idle *own = (struct idle *)(void *)starts, **list = list_of(count);
   memset(starts, 0, count * sizeof *starts);
   hki_leaf_lock(&hki_starts_lock);
-  for (size_t i = 0; i < count; i++) {
-    memcpy(starts[i].bits, &idle, sizeof idle);
-    idle = &starts[i];
-  }
+  *own = (struct idle){*list, count};
+  *list = own;
   hki_leaf_unlock(&hki_starts_lock);
 }
 

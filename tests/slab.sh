@@ -243,4 +243,36 @@ orders=$(for i in 1 2 3 4; do under "$ini" "core.hardening=full" "$WORK/quaranti
 if [ "$orders" -gt 1 ]; then ok "the order of objects is another in each process"; else
   fail "the order of objects is another in each process" "$orders order in 4 processes" "several"
 fi
+
+# ---- bookkeeping -----------------------------------------------------------------------------------------------------------------
+
+# Memory that goes back and forth between classes of longer spans needs start bitmaps under hardening = full, but no new ones each time.
+cat >"$WORK/turns.c" <<'C'
+#include "probe.h"
+enum { COUNT = 60, ROUNDS = 600 };
+static void *block[COUNT];
+static void some(int from, int to)
+{
+  static const size_t sizes[] = {49000, 98000, 200000};
+  for (int round = from; round < to; round++) {
+    for (int i = 0; i < COUNT; i++) {
+      block[i] = malloc(sizes[round % 3]);
+    }
+    for (int i = 0; i < COUNT; i++) {
+      free(block[i]);
+    }
+  }
+}
+int main(void)
+{
+  some(0, ROUNDS / 4);
+  uint64_t before = probe_totals().metadata;
+  some(ROUNDS / 4, ROUNDS);
+  uint64_t more = probe_totals().metadata - before;
+  PROBE(more < 256 << 10, "bookkeeping does not grow", "found %llu bytes more, expected hardly any", (unsigned long long)more);
+  return probe_failures != 0;
+}
+C
+build turns "$WORK/turns.c"
+collect "classes take turns" 60 under "$ini" "core.hardening=full" "$WORK/turns"
 finish
