@@ -14,6 +14,7 @@
 #include "backend.h"
 #include "background.h"
 #include "epoch.h"
+#include "front.h"
 #include "lock.h"
 #include "meta.h"
 #include "range.h"
@@ -76,6 +77,7 @@ static void child(void)
   hki_trial_fork_child();
   hakmem_root.mailbox.state = HKI_MAIL_IDLE; /* a request was the parent's, and whoever served it is gone */
   hki_thread_fork_child(before);
+  hki_front_fork_child(before);
   hki_background_fork_child();
   hki_self = before;
   for (int i = OUTER; i-- > 0;) {

@@ -31,7 +31,12 @@ enum {
 #define CLASS_OPS(backend) (&(backend)->ops)
 #endif
 
-#define HELD_MAX ((uint64_t)2 << 20) /* bytes that the magazines of a thread have places for, beyond their first ones */
+/* Bytes that magazines have places for, but for the few that each magazine of small objects begins with. */
+#define HELD_MAX ((uint64_t)8 << 20)     /* of a thread, at most; */
+#define HELD_LEAST ((uint64_t)256 << 10) /* of a thread, whatever others have; */
+#define HELD_ALL ((uint64_t)64 << 20)    /* of all threads, beyond that */
+
+static uint64_t held; /* of all threads; atomic */
 
 uint64_t hki_class_inverse[HKI_CLASSES];
 
@@ -120,22 +125,69 @@ static void flush(struct hki_thread *thread, uint32_t cls, uint32_t keep)
   }
 }
 
-/* Back to the first length. */
+static void hold(struct hki_thread *thread, uint64_t bytes)
+{
+  thread->front_bytes += bytes;
+  HKI_ADD(&held, bytes);
+}
+
+/* Places that a magazine begins with. */
+static uint32_t first_places(uint32_t cls)
+{
+  return 2 * run_length(cls, FIRST_BYTES);
+}
+
+/* Those of objects so large that even one of them counts. */
+static bool is_large(uint32_t cls)
+{
+  return hakmem_root.class_bytes[cls] > FIRST_BYTES;
+}
+
+/* Back to the first places; or, when it has no more and they count, to none. */
 static void shorten(struct hki_thread *thread, uint32_t cls)
 {
   struct hki_magazine *magazine = &thread->magazine[cls];
-  uint32_t first = run_length(cls, FIRST_BYTES);
-  if (thread->supply[cls].run != 0 && places_of(magazine) > 2 * first) {
-    thread->front_bytes -= (uint64_t)(places_of(magazine) - 2 * first) * hakmem_root.class_bytes[cls];
-    flush(thread, cls, 2 * first);
-    (void)resize(thread, cls, 2 * first);
+  uint32_t places = places_of(magazine), first = first_places(cls);
+  if (thread->supply[cls].run == 0 || (places == first && !is_large(cls))) {
+    return;
   }
+  uint32_t left = places > first ? first : 0;
+  hold(thread, -(uint64_t)(places - left) * hakmem_root.class_bytes[cls]);
+  flush(thread, cls, left);
+  if (left == 0) {
+    magazine->end = magazine->base;
+    thread->supply[cls].run = 0;
+  } else {
+    (void)resize(thread, cls, left);
+  }
+}
+
+static bool may_hold(const struct hki_thread *thread, uint64_t more)
+{
+  uint64_t own = thread->front_bytes + more;
+  return own <= HELD_LEAST || (own <= HELD_MAX && HKI_LOAD(&held) + more <= HELD_ALL);
+}
+
+/*
+ * Room for so many bytes more in the magazines of a thread. When they then could hold too much, those that have not been to the backend
+ * since this was last looked at are shortened: the CLOCK of F. Corbato (1968).
+ */
+static bool make_room(struct hki_thread *thread, uint32_t cls, uint64_t bytes)
+{
+  for (uint32_t looks = 2 * HKI_CLASSES; !may_hold(thread, bytes) && looks > 0; looks--) {
+    uint32_t other = thread->front_hand;
+    thread->front_hand = (other + 1) % HKI_CLASSES;
+    if (other != cls && thread->supply[other].used == 0) {
+      shorten(thread, other);
+    }
+    thread->supply[other].used = 0;
+  }
+  return may_hold(thread, bytes);
 }
 
 /*
  * The magazine had to go to the backend: it gets twice as many places. Beyond two of the longest runs only when it gives back what it
- * had got before: a thread that only allocates, or only frees, needs no more. When the thread's magazines then could hold too much, those
- * that have not been to the backend since this was last looked at are shortened: the CLOCK of F. Corbato (1968).
+ * had got before: a thread that only allocates, or only frees, needs no more.
  */
 static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
 {
@@ -147,23 +199,25 @@ static void lengthen(struct hki_thread *thread, uint32_t cls, bool swings)
   }
   uint32_t more = places < most - places ? places : most - places;
   uint64_t bytes = (uint64_t)more * hakmem_root.class_bytes[cls];
-  for (uint32_t looks = 2 * HKI_CLASSES; thread->front_bytes + bytes > HELD_MAX && looks > 0; looks--) {
-    uint32_t other = thread->front_hand;
-    thread->front_hand = (other + 1) % HKI_CLASSES;
-    if (other != cls && thread->supply[other].used == 0) {
-      shorten(thread, other);
-    }
-    thread->supply[other].used = 0;
+  if (make_room(thread, cls, bytes) && resize(thread, cls, places + more)) {
+    hold(thread, bytes);
   }
-  if (thread->front_bytes + bytes <= HELD_MAX && resize(thread, cls, places + more)) {
-    thread->front_bytes += bytes;
-  }
+}
+
+static bool open_first(struct hki_thread *thread, uint32_t cls)
+{
+  uint32_t places = first_places(cls);
+  uint64_t bytes = is_large(cls) ? (uint64_t)places * hakmem_root.class_bytes[cls] : 0;
+  thread->supply[cls].used = 1;
+  bool open = make_room(thread, cls, bytes) && resize(thread, cls, places);
+  hold(thread, open ? bytes : 0);
+  return open;
 }
 
 /* Whether the magazine can be used; makes it. */
 static bool opened(struct hki_thread *thread, uint32_t cls)
 {
-  return HKI_LIKELY(thread->supply[cls].run != 0) || resize(thread, cls, 2 * run_length(cls, FIRST_BYTES));
+  return HKI_LIKELY(thread->supply[cls].run != 0) || open_first(thread, cls);
 }
 
 /*
@@ -277,7 +331,12 @@ void hki_front_close(struct hki_thread *thread)
     supply->used = supply->drawn = 0;
     supply->others = 0;
   }
-  thread->front_bytes = 0;
+  hold(thread, -thread->front_bytes);
+}
+
+void hki_front_fork_child(const struct hki_thread *survivor)
+{
+  held = survivor->front_bytes;
 }
 
 void hki_front_start(void)

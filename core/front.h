@@ -78,6 +78,9 @@ void hki_front_free(struct hki_thread *thread, void *block, hki_entry entry, con
 void hki_front_drain(struct hki_thread *thread);
 void hki_front_close(struct hki_thread *thread);
 
+/* In the child of a fork: what other threads' magazines held is lost with them. */
+void hki_front_fork_child(const struct hki_thread *survivor);
+
 /* False when it is empty. */
 HKI_INLINE bool hki_magazine_pop(struct hki_magazine *magazine, void **object)
 {

@@ -98,7 +98,7 @@ struct hki_thread {
   void *pair[HKI_CLASSES - HKI_PAIRED][2]; /* the first places of some magazines */
   struct hki_quarantine *quarantine;       /* of hardening = full; NULL: none yet */
   struct hki_starts *spare_starts;         /* a start bitmap for the next resize that moves; NULL: none yet */
-  uint64_t front_bytes;                    /* that the magazines may hold have places for, beyond their first ones */
+  uint64_t front_bytes;                    /* that the magazines have places for, see front.c */
   uint64_t release_ns;                     /* spent by the thread to give pages back, while the policy learns */
   struct hki_thread *next;                 /* all records, newest first */
   struct hki_thread *next_idle;            /* records without a thread */
