@@ -226,6 +226,22 @@ START_TEST(small_pages_come_together)
 }
 END_TEST
 
+/* Huge pages are not tried in blocks that may never be touched: from the next witness on it shows that nobody does. */
+START_TEST(pages_of_untouched_blocks_are_not_tried)
+{
+  start(0);
+  become_dense();
+  step = 90000;
+  huge_os.mincore = mincore_none;
+  int touched = 0;
+  for (int i = 0; i < 64; i++) {
+    touched += resident_pages(get(4 * MIB).base, 4 * MIB) != 0;
+  }
+  ck_assert_int_gt(touched, 0);
+  ck_assert_int_le(touched, 16);
+}
+END_TEST
+
 /* Where a block lies that may turn out to be sparse: its beginning in front of a huge page, or, once that is proven, alone. */
 static bool has_lead(hak_block block)
 {
@@ -413,6 +429,7 @@ int main(void)
   tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
   tcase_add_test(tests, mode_thp_does_not_ask);
   tcase_add_test(tests, small_pages_come_together);
+  tcase_add_test(tests, pages_of_untouched_blocks_are_not_tried);
   tcase_add_test(tests, sparse_blocks_get_small_pages);
   tcase_add_test(tests, what_is_not_filled_yet_is_not_sparse);
   tcase_add_test(tests, kept_and_moved_pages_are_no_witnesses);

@@ -245,6 +245,12 @@ static bool is_packed(struct hugepage *huge)
   return is_dense(huge) && __atomic_add_fetch(&huge->packed, 1U, __ATOMIC_RELAXED) % WITNESS != 0;
 }
 
+/* Whether the last witness was filled, as far as one can tell now. */
+static bool is_filled(const struct hugepage *huge)
+{
+  return __atomic_load_n(&huge->latest, __ATOMIC_RELAXED) == 0;
+}
+
 /* Whether huge pages are worth their price: blocks are filled, as far as one can tell, and they take less time than small ones. */
 static bool huge_pays(struct hugepage *huge, size_t size)
 {
@@ -272,7 +278,7 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   if ((block.info & HAK_ZEROED) == 0) {
     return block; /* most of its pages are there */
   }
-  bool filled = __atomic_load_n(&huge->latest, __ATOMIC_RELAXED) == 0; /* the last witness, as far as one can tell now */
+  bool filled = is_filled(huge);
   if (is_packed(huge) && filled) {
     (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
   } else {
@@ -318,7 +324,7 @@ static bool try_page(struct hugepage *huge, hak_block block)
 {
   char *base = block.base;
   char *page = (char *)round_to_huge((uintptr_t)base);
-  if (huge->mode != MODE_AUTO || !is_dense(huge) || page + EXTENT_HUGE > base + hak_block_capacity(block)) {
+  if (huge->mode != MODE_AUTO || !is_dense(huge) || !is_filled(huge) || page + EXTENT_HUGE > base + hak_block_capacity(block)) {
     return true;
   }
   judge(huge, fault_touch(huge->host, page));
