@@ -97,6 +97,35 @@ for route in "malloc, mmap from 64K" malloc; do
   is "route $route: blocks that are live by what the policy sees: the last one" "$astray" 1
 done
 
+# Blocks that grow leave their pages to the next ones.
+cat >"$WORK/longer.c" <<'C'
+#include "probe.h"
+#include <sys/resource.h>
+int main(void)
+{
+  static char *live[16];
+  for (int i = 0; i < 3000; i++) {
+    char *block = malloc(1100000);
+    for (int at = 0; at < 1100000; at += 4096) {
+      block[at] = 1;
+    }
+    if (i % 2 == 0) {
+      block = realloc(block, 2600000);
+      block[2599999] = 1;
+    }
+    free(live[i % 16]);
+    live[i % 16] = block;
+  }
+  struct rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  PROBE(usage.ru_minflt < 100000, "blocks that grow leave their pages", "found %ld page faults, expected fewer than 100000",
+        usage.ru_minflt);
+  return probe_failures != 0;
+}
+C
+build longer "$WORK/longer.c"
+collect "growing blocks" 60 under "$TOP_SRCDIR/etc/hakmem.ini" "" "$WORK/longer"
+
 # The block that a thread freed last.
 build last "$TESTS/last.c"
 default=$TOP_SRCDIR/etc/hakmem.ini

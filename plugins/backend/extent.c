@@ -38,8 +38,10 @@ enum {
 };
 
 #define ARENA_MIN ((size_t)4 << 20)
-#define MOVE_MIN ((size_t)256 << 10) /* below, copying costs little more than the system calls of a move */
-#define SIZE_LIMIT (SIZE_MAX / 8)    /* keeps sums of a size, an alignment and their rounding from overflowing */
+#ifndef MOVE_MIN                   /* tests make it less */
+#define MOVE_MIN ((size_t)8 << 20) /* below, pages are worth more where they are, for the next block, than the copy costs */
+#endif
+#define SIZE_LIMIT (SIZE_MAX / 8) /* keeps sums of a size, an alignment and their rounding from overflowing */
 
 static void note_use(struct extent_pool *pool);
 static void settle(struct extent_pool *pool);
