@@ -21,6 +21,7 @@
 #include "message.h"
 #include "meta.h"
 #include "os.h"
+#include "syntax.h"
 #include "trust.h"
 
 #define INSTALLED HKI_SYSCONFDIR "/hakmem.ini"
@@ -99,28 +100,11 @@ static int on_item(void *user, const char *section, const char *key, const char 
   return 1;
 }
 
-static bool is_space(char c)
-{
-  return c == ' ' || c == '\t' || c == '\r';
-}
-
 static const char *shown(char start[SHOWN + 1], const char *line, size_t length)
 {
   struct hki_text text = hki_text(start, (length < SHOWN ? length : SHOWN) + 1);
   hki_append(&text, "%s", line);
   return start;
-}
-
-/* Where the text of a line ends: before the comment, if there is one, as inih would have it. */
-static size_t without_comment(const char *line, size_t length)
-{
-  const char *end = line + length;
-  for (const char *at = line; (at = memchr(at, ';', (size_t)(end - at))) != NULL; at++) {
-    if (at == line || is_space(at[-1])) {
-      return (size_t)(at - line);
-    }
-  }
-  return length;
 }
 
 /* The next line that says something, without indentation and comment; NULL at the end. */
@@ -131,10 +115,10 @@ static const char *next_text(struct source *source, size_t *length)
     const char *end = strchrnul(line, '\n');
     source->at = end + (*end == '\n');
     source->line++;
-    while (line < end && is_space(*line)) {
+    while (line < end && hki_is_blank(*line)) {
       line++;
     }
-    *length = without_comment(line, (size_t)(end - line));
+    *length = hki_before_comment(line, (size_t)(end - line));
     if (*length > 0 && *line != '#') {
       return line;
     }
@@ -248,10 +232,10 @@ static void parse_set(const char *text)
     char *key = dot + 1;
     char *value = equals + 1 + strspn(equals + 1, " \t");
     char *key_end = equals;
-    while (key_end > key && is_space(key_end[-1])) {
+    while (key_end > key && hki_is_blank(key_end[-1])) {
       *--key_end = 0;
     }
-    for (char *end = value + strlen(value); end > value && is_space(end[-1]);) {
+    for (char *end = value + strlen(value); end > value && hki_is_blank(end[-1]);) {
       *--end = 0;
     }
     add(&source, word, key, value);

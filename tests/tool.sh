@@ -179,6 +179,9 @@ lacks "run: no tunable without a library" "$out" '^GLIBC_TUNABLES='
 run env HAKMEM_SET=core.plugin_path=/nowhere LD_PRELOAD=libc.so.6 "$hakmem" run -- env
 has "run: keeps the user's plugin path" "$out" "core.plugin_path=/nowhere,$plugins$"
 has "run: keeps LD_PRELOAD" "$out" "^LD_PRELOAD=$top/.libs/libhakmem.so.0:libc.so.6$"
+printf '[core]\nplugin_path = /nowhere\t; mine\n' >"$dir/tab.ini"
+run "$hakmem" run -c "$dir/tab.ini" -- env
+has "run: a comment behind a tab is none of the plugin path" "$out" "^HAKMEM_SET=core.plugin_path=/nowhere,$plugins$"
 run env GLIBC_TUNABLES=glibc.malloc.check=0 "$hakmem" run -o backend.malloc.library=libc.so.6 -- env
 has "run: room for thread-local storage" "$out" '^GLIBC_TUNABLES=glibc.malloc.check=0:glibc.rtld.optional_static_tls=16384$'
 printf '[backend.malloc]\nlibrary = libc.so.6 ; x\n' >"$dir/library.ini"
@@ -274,6 +277,10 @@ equal "check: plugin that is not chosen: status" $status 1
 has "check: plugin that is not chosen: value" "$err" 'idle.ini:4: backend.hugepage.mode: found "enormous", expected '
 has "check: plugin that is not chosen: key" "$err" 'idle.ini:5: unknown key backend.hugepage.moed; did you mean backend.hugepage.mode\?'
 has "check: plugin that is not chosen: key without a neighbour" "$err" 'idle.ini:6: unknown key backend.hugepage.zzzzzzz; ignored'
+printf '[policy.elo]\nk = 16\t; points\nsurvivors ; = 1000\n' >"$dir/tab.ini"
+run "$hakmem" check "$dir/tab.ini"
+equal "check: comments of a plugin that is not chosen" "$err" \
+  "hakmem: $dir/tab.ini:3: found \"survivors \", expected key = value; ignored"
 run "$hakmem" check "$dir/none.ini"
 equal "check: missing file: status" $status 2
 run "$hakmem" check -o stats.exit=text

@@ -4,6 +4,7 @@
  */
 #include "tool.h"
 
+#include "../core/syntax.h"
 #include "settings.h"
 
 #include <ctype.h>
@@ -36,8 +37,9 @@ static void walk_file(const char *path, void (*visit)(void *context, const struc
   while (getline(&line, &size, file) >= 0) {
     setting.line++;
     char *text = trim(line);
+    text[hki_before_comment(text, strlen(text))] = '\0';
     char *bracket = strchr(text, ']');
-    if (text[0] == ';' || text[0] == '#') {
+    if (text[0] == '#') {
       continue;
     }
     if (text[0] == '[') {
@@ -51,10 +53,6 @@ static void walk_file(const char *path, void (*visit)(void *context, const struc
     char *sign = strpbrk(text, "=:");
     if (sign != NULL) {
       *sign = '\0';
-      char *comment = strstr(sign + 1, " ;");
-      if (comment != NULL) {
-        *comment = '\0';
-      }
       setting.section = section;
       setting.key = trim(text);
       setting.value = trim(sign + 1);

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* syntax.h - what libhakmem and the command `hakmem` must read in an INI alike. Owns nothing. */
+#ifndef HKI_SYNTAX_H
+#define HKI_SYNTAX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+/* Within a line. */
+static inline bool hki_is_blank(char c)
+{
+  return c == ' ' || (c >= '\t' && c <= '\r' && c != '\n');
+}
+
+/* Where the text of a line ends: before its comment, if there is one, as inih would have it. */
+static inline size_t hki_before_comment(const char *line, size_t length)
+{
+  const char *end = line + length;
+  for (const char *at = line; (at = memchr(at, ';', (size_t)(end - at))) != NULL; at++) {
+    if (at == line || hki_is_blank(at[-1])) {
+      return (size_t)(at - line);
+    }
+  }
+  return length;
+}
+
+#endif
