@@ -174,10 +174,25 @@ static char *next_line(char *buffer, int size, void *stream)
 
 static void parse(const char *file, const char *text)
 {
-  struct source source = {.file = hki_meta_string(file), .at = text};
+  struct source source = {.file = hki_meta_string(file), .at = text + hki_mark_length(text)};
   if (source.file != NULL) {
     (void)ini_parse_stream(next_line, &source, on_item, &source);
   }
+}
+
+/* A text ends at a NUL byte, what is meant does not: it ends before the line that has one. */
+static void end_before_nul(const char *path, char *text, size_t size)
+{
+  struct hki_item here = {.file = path, .line = 1};
+  char *line = text;
+  if (strlen(text) == size) {
+    return;
+  }
+  for (char *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+    here.line++;
+  }
+  *line = 0;
+  hki_mistake(&here, "found a NUL byte, expected text; this line and those below it are ignored");
 }
 
 /* The text of a file, empty when there is none; `text` is room for FILE_BYTES, or NULL. */
@@ -190,6 +205,7 @@ static const char *read_file(const char *path, char *text, bool must_exist)
   }
   long size = hki_os.read_file(path, text, FILE_BYTES);
   if (size >= 0 && size < FILE_BYTES - 1) {
+    end_before_nul(path, text, (size_t)size);
     return text;
   }
   if (size >= 0) {

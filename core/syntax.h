@@ -25,4 +25,11 @@ static inline size_t hki_before_comment(const char *line, size_t length)
   return length;
 }
 
+/* Bytes of the byte order mark that an editor may have put in front of a file's text. */
+static inline size_t hki_mark_length(const char *text)
+{
+  static const char mark[] = "\xef\xbb\xbf";
+  return strncmp(text, mark, sizeof mark - 1) == 0 ? sizeof mark - 1 : 0;
+}
+
 #endif

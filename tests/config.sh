@@ -47,6 +47,11 @@ good "long comment behind a section" "[core] ; $long\nhardening = full"
 good "long comment behind a value" "[core]\nhardening = full ; $long"
 good "no end of line" '[core]\nhardening = full'
 good "indented keys" '[core]\n  hardening = full\n  foreign = abort'
+bad "a byte order mark in front of a section" '@:2: core.hardening: found "max", expected .*; using basic' \
+  '\xef\xbb\xbf[core]\nhardening = max'
+bad "a NUL byte" '@:3: found a NUL byte, expected text; this line and those below it are ignored' \
+  '[core]\nhardening = full\nhardening = \0max\nnone = 1'
+bad "UTF-16" '@:1: found a NUL byte, expected text; .*' '\xff\xfe[\0c\0o\0r\0e\0]\0\n\0'
 bad "unknown section" '@:2: unknown section \[cores\], expected core.*' '[cores]\nhardening = full'
 bad "unknown kind of section" '@:2: unknown section \[bakend.mmap\], expected core.*' '[bakend.mmap]\narena = 1G'
 bad "section of a missing plugin" '@:2: section \[backend.nmap\]: found no plugin of that name.*' '[backend.nmap]\narena = 1G'

@@ -182,6 +182,11 @@ has "run: keeps LD_PRELOAD" "$out" "^LD_PRELOAD=$top/.libs/libhakmem.so.0:libc.s
 printf '[core]\nplugin_path = /nowhere\t; mine\n' >"$dir/tab.ini"
 run "$hakmem" run -c "$dir/tab.ini" -- env
 has "run: a comment behind a tab is none of the plugin path" "$out" "^HAKMEM_SET=core.plugin_path=/nowhere,$plugins$"
+printf '\xef\xbb\xbf[core]\nplugin_path = /nowhere\n\0\nplugin_path = /elsewhere\n' >"$dir/mark.ini"
+run "$hakmem" run -c "$dir/mark.ini" -- env
+has "run: a byte order mark and a NUL byte are what they are to the library" "$err $out" \
+  "^hakmem: $dir/mark.ini:3: found a NUL byte, "
+has "run: the plugin path between them" "$out" "^HAKMEM_SET=core.plugin_path=/nowhere,$plugins$"
 run env GLIBC_TUNABLES=glibc.malloc.check=0 "$hakmem" run -o backend.malloc.library=libc.so.6 -- env
 has "run: room for thread-local storage" "$out" '^GLIBC_TUNABLES=glibc.malloc.check=0:glibc.rtld.optional_static_tls=16384$'
 printf '[backend.malloc]\nlibrary = libc.so.6 ; x\n' >"$dir/library.ini"

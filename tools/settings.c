@@ -34,9 +34,12 @@ static void walk_file(const char *path, void (*visit)(void *context, const struc
   size_t size = 0;
   char *section = tool_text("%s", "");
   struct setting setting = {.file = path};
-  while (getline(&line, &size, file) >= 0) {
+  for (ssize_t length; (length = getline(&line, &size, file)) >= 0;) {
+    if (strlen(line) < (size_t)length) { /* a NUL byte; nothing from here on counts */
+      break;
+    }
     setting.line++;
-    char *text = trim(line);
+    char *text = trim(line + (setting.line == 1 ? hki_mark_length(line) : 0));
     text[hki_before_comment(text, strlen(text))] = '\0';
     char *bracket = strchr(text, ']');
     if (text[0] == '#') {

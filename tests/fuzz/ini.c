@@ -11,6 +11,7 @@
 enum { PARTS = 4, FILES = 32, MOST = 4 * FILE_BYTES, MEMORY = 1 << 20 };
 
 static char part[PARTS][MOST];
+static size_t part_length[PARTS];           /* may have NUL bytes in it */
 static char set_text[MOST] = "HAKMEM_SET="; /* in the environment */
 
 /* ---- plugins that start and do nothing ----------------------------------------------------------------------------- */
@@ -77,9 +78,9 @@ static const struct hak_plugin *described(const char *path)
 
 static long read_part(const char *path, char *buffer, size_t size)
 {
-  const char *text = part[strcmp(path, "fuzz.ini") == 0];
-  size_t length = strlen(text), count = length < size - 1 ? length : size - 1;
-  memcpy(buffer, text, count);
+  int i = strcmp(path, "fuzz.ini") == 0;
+  size_t length = part_length[i], count = length < size - 1 ? length : size - 1;
+  memcpy(buffer, part[i], count);
   buffer[count] = 0;
   return length > 0 ? (long)count : -ENOENT;
 }
@@ -94,6 +95,7 @@ static void split_parts(const uint8_t *data, size_t size)
       memcpy(part[i], data, kept);
     }
     part[i][kept] = 0;
+    part_length[i] = kept;
     data += step;
     size -= step;
   }
