@@ -39,7 +39,7 @@ static bool parse_size(const char *text, uint64_t *size)
     return false;
   }
   static const char suffixes[] = "KMGT";
-  const char *suffix = *text != 0 ? strchr(suffixes, *text & ~0x20) : NULL;
+  const char *suffix = memchr(suffixes, *text & ~0x20, sizeof suffixes - 1);
   if (suffix != NULL) {
     unsigned shift = 10U * (unsigned)(suffix - suffixes + 1);
     if (*size > UINT64_MAX >> shift) {

@@ -166,6 +166,7 @@ START_TEST(sizes_are_read_exactly)
                {"-1", false, 0},
                {"64KK", false, 0},
                {"64 K", false, 0},
+               {"64 ", false, 0},
                {"18446744073709551616", false, 0},
                {"17179869184G", false, 0},
                {"16777216T", false, 0}};

@@ -466,6 +466,8 @@ equal "set: option that cannot change: status" $status 1
 has "set: option that cannot change: reason" "$err" '^hakmem: core.hardening cannot change in a running process'
 run "$hakmem" set $busy core.epoch=many
 has "set: bad value" "$status $err" '^1 hakmem: core.epoch: found "many", expected '
+run "$hakmem" set $busy 'core.cap=64 '
+has "set: a size with a blank behind it" "$status $err" '^1 hakmem: core.cap: found "64 ", expected a size'
 run "$hakmem" set $busy core.epok=5
 has "set: unknown key" "$status $err" '^1 hakmem: unknown key core.epok; did you mean core.epoch\?'
 run "$hakmem" set $busy core.epoch
