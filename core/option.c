@@ -8,6 +8,7 @@
 #include "message.h"
 #include "meta.h"
 #include "spelling.h"
+#include "syntax.h"
 
 enum { OPTIONS = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32 };
 
@@ -101,18 +102,6 @@ static bool parse_float(const char *text, double *value)
   return *text == 0;
 }
 
-static bool parse_bool(const char *text, bool *value)
-{
-  static const char *const words[] = {"off", "on", "false", "true", "no", "yes", "0", "1"};
-  for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
-    if (strcmp(text, words[i]) == 0) {
-      *value = i % 2 == 1;
-      return true;
-    }
-  }
-  return false;
-}
-
 /* 0, EINVAL or ENOMEM. */
 static int parse_list(const char *text, const char *const **list)
 {
@@ -176,7 +165,7 @@ int hki_value_parse(const hak_option *option, const char *text, hak_value *value
     good = parse_size(text, &made.size);
     break;
   case HAK_BOOL:
-    good = parse_bool(text, &made.flag);
+    good = hki_parse_bool(text, &made.flag);
     break;
   case HAK_INT:
     good = parse_int(text, &made.integer);

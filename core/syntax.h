@@ -25,6 +25,19 @@ static inline size_t hki_before_comment(const char *line, size_t length)
   return length;
 }
 
+/* The value that a word stands for. False when it stands for none. */
+static inline bool hki_parse_bool(const char *text, bool *value)
+{
+  static const char *const words[] = {"off", "on", "false", "true", "no", "yes", "0", "1"};
+  for (unsigned i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strcmp(text, words[i]) == 0) {
+      *value = i % 2 == 1;
+      return true;
+    }
+  }
+  return false;
+}
+
 /* Bytes of the byte order mark that an editor may have put in front of a file's text. */
 static inline size_t hki_mark_length(const char *text)
 {

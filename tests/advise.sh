@@ -153,6 +153,14 @@ says() {
 says one-winner huge-3M "malloc, hugepage from 3M" on
 { contest 72 0 120 120; stand 0 1000 60 1 0; stand 1 1300 60 0 1; } | state everywhere global
 says everywhere default "mmap, hugepage from 1M" on
+{ contest 80 1 300; stand 1 1000 250 1 0; stand 0 1200 50 0 1; } | state words
+sed -i 's/^cache = off/cache = no/' "$WORK/many.ini"
+says words uncached "malloc, mmap from 512K" off
+sed -i 's/^cache = no/cache = yes\nreclaim = 1/' "$WORK/many.ini"
+{ contest 80 1 200; stand 1 1000 150 1 0; contest 88 4 100; stand 4 1000 100 1 0; } | state words
+says words learned "mmap, hugepage from 2M" on
+is "words: all is said" "$(grep -c '^; Not said' <<<"$out")" 0
+sed -i '/^reclaim/d; s/^cache = yes/cache = off/' "$WORK/many.ini"
 { contest 80 3 100; stand 3 1000 60 1 0; stand 0 1000 40 0 1; contest 84 0 100; stand 0 1000 60 1 0; } | state duplicates
 says duplicates default "mmap, hugepage from 1M" on
 { contest 76 3 100; stand 3 1000 90 1 0; stand 0 1300 10 0 1; contest 80 2 100; stand 2 1000 90 1 0; contest 84 4 50

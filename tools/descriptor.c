@@ -4,6 +4,7 @@
  */
 #include "tool.h"
 
+#include "../core/syntax.h"
 #include "descriptor.h"
 
 #include <ctype.h>
@@ -183,8 +184,8 @@ static bool one_of(const char *const *words, const char *text)
 
 bool option_accepts(const hak_option *option, const char *text)
 {
-  static const char *const flags[] = {"on", "off", "true", "false", "yes", "no", "1", "0", NULL};
   long double number, bound;
+  bool flag;
   switch (option->type) {
   case HAK_SIZE:
   case HAK_INT:
@@ -193,7 +194,7 @@ bool option_accepts(const hak_option *option, const char *text)
            (option->min == NULL || !option_number(option->type, option->min, &bound) || number >= bound) &&
            (option->max == NULL || !option_number(option->type, option->max, &bound) || number <= bound);
   case HAK_BOOL:
-    return one_of(flags, text);
+    return hki_parse_bool(text, &flag);
   case HAK_ENUM:
     return one_of(option->choices, text);
   case HAK_PAGES:

@@ -4,6 +4,8 @@
  */
 #include "strategies.h"
 
+#include "../core/syntax.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -80,6 +82,13 @@ struct section {
   char *route, *cache, *reclaim, *thresholds;
 };
 
+/* What is in force is on or off, whichever word says so. */
+static const char *switch_text(const char *word)
+{
+  bool on = false;
+  return hki_parse_bool(word, &on) && on ? "on" : "off";
+}
+
 static void add(struct strategies *strategies, const struct section *section, const char *threshold)
 {
   if (strategies->count == HKI_ARMS) {
@@ -93,8 +102,8 @@ static void add(struct strategies *strategies, const struct section *section, co
   if (threshold != NULL && strategy->route.count > 1) {
     strategy->route.part[strategy->route.count - 1].from = size_of(threshold);
   }
-  strategy->cache = section->cache;
-  strategy->reclaim = section->reclaim;
+  strategy->cache = switch_text(section->cache);
+  strategy->reclaim = switch_text(section->reclaim);
 }
 
 static void end_section(struct strategies *strategies, struct section *section)

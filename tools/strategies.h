@@ -22,7 +22,7 @@ struct route {
 struct strategy {
   char name[2 * HKI_NAME];
   struct route route;
-  char *cache, *reclaim; /* on or off */
+  const char *cache, *reclaim; /* on or off */
 };
 
 struct strategies {
