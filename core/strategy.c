@@ -165,6 +165,10 @@ static void read_section(const char *name, const struct hki_item *item)
   section.cache = read(name, CACHE, &unused).flag;
   section.reclaim = read(name, RECLAIM, &unused).flag;
   const char *const *list = section.thresholds.list;
+  if (section.route.list != NULL && section.route.list[0] == NULL) {
+    hki_mistake(section.route_item, "%s.route: found \"\", expected " GRAMMAR ", at most %d; libc's allocator serves all sizes",
+                name, HKI_RANGES);
+  }
   size_t before = 0;
   bool any = false;
   for (uint32_t i = 0; list != NULL && list[i] != NULL; i++) {

@@ -182,6 +182,17 @@ advise -c "$WORK/many.ini" "$WORK/crowd"
 checked "more changes than a route has room for"
 like "more changes than a route has room for: backends" "$(in_force strategy.learned route | tr ',' '\n' | wc -l)" '[78]'
 
+# Routes that have no first part: told by libhakmem, and libc's allocator serves.
+for route in "" "mmap from 1M" "," ; do
+  printf '[strategy.bare]\nroute = %s\n' "$route" >"$WORK/bare.ini"
+  { printf 'hakmem-learn 3\npolicy elo\nscope bin\narms 2 baseline 0\narm 1 default\narm 1 bare\n'
+    contest 80 1 300; stand 1 1000 250 1 0; stand 0 1200 50 0 1; echo end; } >"$WORK/bare"
+  advise -c "$WORK/bare.ini" "$WORK/bare"
+  like "route '$route': status and messages" "$status $err" "0 hakmem: $WORK/bare.ini:2: strategy.bare.route: found .*"
+  checked "route '$route'"
+  is "route '$route': the choice" "$(in_force policy.static strategy) $(in_force strategy.bare route)" "bare malloc"
+done
+
 # ---- what is no advice ---------------------------------------------------------------------------------------------------------
 
 contest 80 0 20 | { cat; echo "stand 0 cost 0 spread 0 weight 0 trials 20 games 0 wins 0 losses 0 draws 0 rating 1500000 out 0"; } | state idle

@@ -77,6 +77,8 @@ bad "unknown strategy" '@:2: policy.static.strategy: found "fast", expected the 
 bad "unknown backend in a route" '@:2: plugin nmap: found no such plugin, expected it in core.plugin_path or /.*; not used' \
   '[strategy.default]\nroute = malloc, nmap from 1M'
 bad "route without a start" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc from 1M'
+bad "route without a backend" '@:2: strategy.default.route: found "", expected BACKEND, BACKEND from SIZE, .*; libc.s allocator serves.*' \
+  '[strategy.default]\nroute = ; none'
 bad "route that goes back" '@:2: .*found.*expected.*' '[strategy.default]\nroute = malloc, mmap from 8M, hugepage from 1M'
 bad "thresholds that are none" '@:2: strategy.default.thresholds: found "x", expected sizes that rise; that one is not used' \
   '[strategy.default]\nthresholds = x'

@@ -60,16 +60,36 @@ char *route_text(const struct route *route)
   return text;
 }
 
-/* "BACKEND, BACKEND from SIZE, ..."; libhakmem has told what is wrong with it, and leaves that out, too. */
-static void read_route(struct route *route, const char *text)
+/* "BACKEND" or "BACKEND from SIZE", with another size if there is a threshold. Left out where libhakmem does so. */
+static void read_part(struct route *route, const char *word, bool first, const char *threshold)
+{
+  word += strspn(word, " \t");
+  size_t name = strcspn(word, " \t");
+  const char *from = strstr(word + name, "from");
+  size_t start = from != NULL ? size_of(from + 4 + strspn(from + 4, " \t")) : 0;
+  start = threshold != NULL && !first ? size_of(threshold) : start;
+  bool full = route->count == ROUTE_MOST;
+  if (first ? start == 0 : start > route->part[route->count - 1].from && !full) {
+    uint32_t at = first ? 0 : route->count++;
+    route->part[at].from = start;
+    route->part[at].backend = tool_text("%.*s", (int)name, word);
+  }
+}
+
+/*
+ * "BACKEND, BACKEND from SIZE, ..."; the last part begins at the threshold, if there is one. libhakmem has told what is wrong with
+ * it. Without a first part libc's allocator serves its sizes, which is what the backend malloc wraps.
+ */
+static void read_route(struct route *route, const char *text, const char *threshold)
 {
   char *copy = tool_text("%s", text), *rest = NULL;
-  for (char *word = strtok_r(copy, ",", &rest); word != NULL && route->count < ROUTE_MOST; word = strtok_r(NULL, ",", &rest)) {
-    word += strspn(word, " \t");
-    size_t name = strcspn(word, " \t");
-    const char *from = strstr(word + name, "from");
-    route->part[route->count].from = from != NULL ? size_of(from + 4 + strspn(from + 4, " \t")) : 0;
-    route->part[route->count++].backend = tool_text("%.*s", (int)name, word);
+  char *word = strtok_r(copy, ",", &rest);
+  route->part[0].backend = (char *)"malloc";
+  route->count = 1;
+  for (bool first = true; word != NULL; first = false) {
+    char *next = strtok_r(NULL, ",", &rest);
+    read_part(route, word, first, next == NULL ? threshold : NULL);
+    word = next;
   }
   free(copy);
 }
@@ -98,10 +118,7 @@ static void add(struct strategies *strategies, const struct section *section, co
   char *name = threshold == NULL ? tool_text("%s", section->name) : tool_text("%s-%s", section->name, threshold);
   memcpy(strategy->name, name, strnlen(name, sizeof strategy->name - 1));
   free(name);
-  read_route(&strategy->route, section->route);
-  if (threshold != NULL && strategy->route.count > 1) {
-    strategy->route.part[strategy->route.count - 1].from = size_of(threshold);
-  }
+  read_route(&strategy->route, section->route, threshold);
   strategy->cache = switch_text(section->cache);
   strategy->reclaim = switch_text(section->reclaim);
 }
