@@ -10,12 +10,12 @@
 #include "spelling.h"
 #include "syntax.h"
 
-enum { OPTIONS = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32 };
+enum { FIRST = 192, WORDS = 32, TEXT = 256, TEXT_STEP = 32 };
 
 bool (*hki_value_resolve)(const hak_option *option, const char *name, hak_value *value);
 
-static struct hki_option options[OPTIONS];
-static uint32_t option_count;
+static struct hki_option first_options[FIRST], *options = first_options;
+static uint32_t option_count, option_room = FIRST;
 
 /* ---- text to values -------------------------------------------------------------------------------------------------- */
 
@@ -232,6 +232,21 @@ const char *hki_value_expected(const hak_option *option, char *buffer, size_t si
 
 /* ---- the register ---------------------------------------------------------------------------------------------------- */
 
+/* A place for one more option; NULL when there is no memory for it. */
+static struct hki_option *one_more(void)
+{
+  if (option_count == option_room) {
+    struct hki_option *more = hki_meta_alloc(2 * option_room * sizeof *more, _Alignof(struct hki_option));
+    if (more == NULL) {
+      return NULL;
+    }
+    memcpy(more, options, option_count * sizeof *more);
+    options = more;
+    option_room *= 2;
+  }
+  return &options[option_count++];
+}
+
 hak_value hki_option_read(const char *section, const hak_option *option, uint32_t index,
                           int32_t (*set)(void *, uint32_t, hak_value), void *owner)
 {
@@ -255,15 +270,18 @@ hak_value hki_option_read(const char *section, const hak_option *option, uint32_
                   hki_value_expected(option, expected, sizeof expected));
     }
   }
-  if (option_count < OPTIONS) {
-    options[option_count++] = (struct hki_option){.section = section,
-                                                  .table = option,
-                                                  .index = index,
-                                                  .text = text,
-                                                  .origin = origin != NULL ? origin : "",
-                                                  .set = option->flags & HAK_LIVE ? set : NULL,
-                                                  .owner = owner};
+  struct hki_option *row = one_more();
+  if (row == NULL) {
+    hki_mistake(item, "%s.%s: no memory to list it; it cannot be changed", section, option->key);
+    return value;
   }
+  *row = (struct hki_option){.section = section,
+                             .table = option,
+                             .index = index,
+                             .text = text,
+                             .origin = origin != NULL ? origin : "",
+                             .set = option->flags & HAK_LIVE ? set : NULL,
+                             .owner = owner};
   return value;
 }
 

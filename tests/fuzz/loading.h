@@ -103,12 +103,10 @@ void hki_trust_stop(void)
 #include "../../core/config.c"
 #include "../../core/option.c"
 
-#define OPTIONS PLUGIN_OPTIONS
 #define access(path, mode) (described(path) != NULL ? 0 : -1)
 #define dlopen(path, flags) ((void *)(uintptr_t)described(path))
 #define dlsym(handle, symbol) (handle)
 #include "../../core/plugin.c"
-#undef OPTIONS
 #undef access
 #undef dlopen
 #undef dlsym
@@ -158,6 +156,8 @@ static void put_back(void)
   pieces_kept = pieces_kept == 0 ? piece_count : pieces_kept;
   retire_plugins();
   items = NULL;
+  options = first_options;
+  option_room = FIRST;
   item_count = option_count = plugin_count = 0;
   hakmem_root.mistakes = hakmem_root.arm_count = hakmem_root.row_count = 0;
   hakmem_root.policy[0] = hakmem_root.cache[0] = hakmem_root.reclaim[0] = 0;
