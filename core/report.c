@@ -372,13 +372,35 @@ static void members(struct writer *w, const struct number *n, int count)
   }
 }
 
-/* Names come from files, so they are written as JSON wants them; Prometheus has the same rule for label values. */
+/* Bytes of the UTF-8 character that a text begins with, by the table of RFC 3629; 0: it begins with none. */
+static unsigned character(const char *text)
+{
+  const unsigned char *c = (const unsigned char *)text;
+  unsigned count = c[0] < 0x80 ? 1 : c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
+  unsigned least = c[0] == 0xe0 ? 0xa0 : c[0] == 0xf0 ? 0x90 : 0x80, most = c[0] == 0xed ? 0x9f : c[0] == 0xf4 ? 0x8f : 0xbf;
+  for (unsigned i = 1; i < count; i++) {
+    if (c[i] < least || c[i] > most) {
+      return 0;
+    }
+    least = 0x80;
+    most = 0xbf;
+  }
+  return count;
+}
+
+/* Names come from files, so they are written as JSON wants them, in UTF-8; Prometheus has the same rule for label values. */
 static void quoted(struct writer *w, const char *name)
 {
   char safe[2 * HKI_NAME];
   struct hki_text t = hki_text(safe, sizeof safe);
-  for (; *name != 0; name++) {
-    hki_append(&t, *name == '"' || *name == '\\' ? "\\%c" : "%c", (unsigned char)*name < ' ' ? '?' : *name);
+  for (unsigned count; *name != 0; name += count) {
+    count = character(name);
+    bool good = count > 0 && (unsigned char)*name >= ' ';
+    count = good ? count : 1;
+    hki_append(&t, good && (*name == '"' || *name == '\\') ? "\\" : "");
+    for (unsigned i = 0; i < count; i++) {
+      hki_append(&t, "%c", good ? name[i] : '?');
+    }
   }
   out(w, "\"%s\"", safe);
 }

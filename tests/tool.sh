@@ -225,6 +225,12 @@ report = json.load(open(sys.argv[1]))
 backends = [b for name, b in report["backends"].items() if b["allocs"] >= 1000]
 print(len(backends) >= 1 and report["totals"]["allocs"] >= 1000 and report["totals"]["frees"] >= 1000)' "$dir/err" 2>&1)
 equal "stats: JSON with the calls made" "$counts" True
+printf '[strategy.gr\xf6\xdfe "\xc3\xb6"\xed\xa0\x80\xf0\x9f\x90\x84\xc0\xaf]\nroute = malloc\n' >"$dir/names.ini"
+run "$hakmem" run -c "$dir/names.ini" --stats=json -- true
+equal "stats: JSON of names that are not UTF-8" "$(python3 -c '
+import json, sys
+print(ascii(json.load(open(sys.argv[1], encoding="utf-8"))["policy"]["strategies"][1]["name"]))' "$dir/err" 2>&1)" \
+  "'gr??e \"\\xf6\"???\\U0001f404??'"
 run "$hakmem" run --stats -- "$dir/exact"
 has "stats: text" "$err" '^ +allocs +[0-9]{4}'
 run "$hakmem" run --stats=prometheus -- "$dir/exact"
@@ -286,6 +292,9 @@ printf '[policy.elo]\nk = 16\t; points\nsurvivors ; = 1000\n' >"$dir/tab.ini"
 run "$hakmem" check "$dir/tab.ini"
 equal "check: comments of a plugin that is not chosen" "$err" \
   "hakmem: $dir/tab.ini:3: found \"survivors \", expected key = value; ignored"
+for ((i = 0; i < 64; i++)); do printf '[strategy.s%d]\nroute = malloc\n' $i; done >"$dir/many.ini"
+run "$hakmem" check -o core.policy=elo "$dir/many.ini"
+equal "check: lists all options of many sections" "$(grep -cE '^(thresholds|survivors) = ' <<<"$out")" 66
 run "$hakmem" check "$dir/none.ini"
 equal "check: missing file: status" $status 2
 run "$hakmem" check -o stats.exit=text
