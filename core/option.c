@@ -180,7 +180,7 @@ int hki_value_parse(const hak_option *option, const char *text, hak_value *value
     }
     break;
   case HAK_STRING:
-    good = true;
+    good = (option->flags & HAK_ABSOLUTE) == 0 || *text == 0 || *text == '/';
     break;
   case HAK_LIST:
     code = parse_list(text, &made.list);
@@ -218,7 +218,11 @@ const char *hki_value_expected(const hak_option *option, char *buffer, size_t si
                                       [HAK_PAGES] = "the name of a page backend",
                                       [HAK_ARM] = "the name of a [strategy.NAME]"};
   struct hki_text text = hki_text(buffer, size);
-  hki_append(&text, "%s", option->type <= HAK_ARM ? types[option->type] : "a type this version knows");
+  bool path = option->type == HAK_STRING && (option->flags & HAK_ABSOLUTE) != 0;
+  hki_append(&text, "%s",
+             path                      ? "an absolute path"
+             : option->type <= HAK_ARM ? types[option->type]
+                                       : "a type this version knows");
   for (uint32_t i = 0; option->type == HAK_ENUM && option->choices[i] != NULL; i++) {
     hki_append(&text, "%s %s", i == 0 ? "" : ",", option->choices[i]);
   }

@@ -39,6 +39,7 @@ fi
 since='0.5 HAK_TRIED = 8
 0.4 const uint64_t *spans
 0.5 const uint64_t *tried
+0.6 HAK_ABSOLUTE = 2
 0.3 uint32_t reserved
 0.3 uint32_t run
 0.5 uint32_t flags

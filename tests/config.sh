@@ -113,6 +113,9 @@ bad "empty size" '@:2: backend.mmap.arena: found "", expected a size.*; using 1G
 bad "below the range" '@:3: backend.mmap.arena: found "64K", expected a size.*; using 1G' '\n[backend.mmap]\narena = 64K'
 bad "bad word of a plugin" '@:2: backend.hugepage.mode: found "giant", expected one of auto, thp, hugetlb; using auto' \
   '[backend.hugepage]\nmode = giant'
+bad "a relative path where one must be absolute" '@:4: policy.elo.state_file: found "state", expected an absolute path; using nothing' \
+  '[core]\npolicy = elo\n[policy.elo]\nstate_file = state'
+good "an absolute path" '[core]\npolicy = elo\n[policy.elo]\nstate_file = /dev/null/state'
 set=
 
 # ---- the environment -------------------------------------------------------------------------------------------------------

@@ -288,6 +288,10 @@ equal "check: plugin that is not chosen: status" $status 1
 has "check: plugin that is not chosen: value" "$err" 'idle.ini:4: backend.hugepage.mode: found "enormous", expected '
 has "check: plugin that is not chosen: key" "$err" 'idle.ini:5: unknown key backend.hugepage.moed; did you mean backend.hugepage.mode\?'
 has "check: plugin that is not chosen: key without a neighbour" "$err" 'idle.ini:6: unknown key backend.hugepage.zzzzzzz; ignored'
+printf '[policy.elo]\nstate_file = state\n' >"$dir/relative.ini"
+run "$hakmem" check "$dir/relative.ini"
+equal "check: relative path of a plugin that is not chosen" "$status $err" \
+  "1 hakmem: $dir/relative.ini:2: policy.elo.state_file: found \"state\", expected absolute path"
 printf '[policy.elo]\nk = 16\t; points\nsurvivors ; = 1000\n' >"$dir/tab.ini"
 run "$hakmem" check "$dir/tab.ini"
 equal "check: comments of a plugin that is not chosen" "$err" \

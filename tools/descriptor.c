@@ -197,6 +197,8 @@ bool option_accepts(const hak_option *option, const char *text)
     return hki_parse_bool(text, &flag);
   case HAK_ENUM:
     return one_of(option->choices, text);
+  case HAK_STRING:
+    return (option->flags & HAK_ABSOLUTE) == 0 || text[0] == '\0' || text[0] == '/';
   case HAK_PAGES:
   case HAK_ARM:
     return text[0] != '\0';
@@ -207,7 +209,8 @@ bool option_accepts(const hak_option *option, const char *text)
 
 char *option_expects(const hak_option *option)
 {
-  const char *type = option_type(option->type);
+  bool path = option->type == HAK_STRING && (option->flags & HAK_ABSOLUTE) != 0;
+  const char *type = path ? "absolute path" : option_type(option->type);
   char *text = tool_text("%s", type != NULL ? type : "another type");
   for (const char *const *choice = option->choices; option->type == HAK_ENUM && choice != NULL && *choice != NULL; choice++) {
     char *more = tool_text("%s%s%s", choice == option->choices ? "" : text, choice == option->choices ? "" : " | ", *choice);

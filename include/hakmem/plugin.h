@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HAK_ABI_MAJOR 0
-#define HAK_ABI_MINOR 5
+#define HAK_ABI_MINOR 6
 
 #define HAK_PLUGIN_EXPORT __attribute__((visibility("default")))
 
@@ -299,7 +299,8 @@ enum hak_option_type {
 };
 
 enum hak_option_flag {
-  HAK_LIVE = 1 /* may change in a running process; the plugin then offers `set` */
+  HAK_LIVE = 1,    /* may change in a running process; the plugin then offers `set` */
+  HAK_ABSOLUTE = 2 /* HAK_STRING: empty, or a path that begins with '/'; since 0.6 */
 };
 
 /* The value of one option, converted and range-checked by the core. Strings and lists live as long as the process. */

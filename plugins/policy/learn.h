@@ -108,6 +108,7 @@ extern const char *const learn_scopes[] __attribute__((visibility("hidden")));
                   .help = "of all draws: the same seed and samples give the same decisions"},                                  \
   [LEARN_STATE_FILE] = {.key = "state_file",                                                                                   \
                         .type = HAK_STRING,                                                                                    \
+                        .flags = HAK_ABSOLUTE,                                                                                 \
                         .fallback = "",                                                                                        \
                         .help = "file to keep what was learned in; empty: none"},                                              \
   [LEARN_FAULT_LIMIT] = {.key = "fault_limit",                                                                                 \

@@ -83,6 +83,9 @@ static const struct row rows[] = {
     VALUE(HAK_PAGES, 8),
     VALUE(HAK_ARM, 9),
     VALUE(HAK_LIVE, 1),
+#if HAK_ABI_MINOR >= 6
+    VALUE(HAK_ABSOLUTE, 2),
+#endif
     VALUE(HAK_COUNTER, 1),
     VALUE(HAK_GAUGE, 2),
     VALUE(HAK_SUM_NONE, 0),
