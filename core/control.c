@@ -4,7 +4,6 @@
 #include "control.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -104,6 +103,73 @@ int hak_stats(struct hak_totals *totals)
   return 0;
 }
 
+/* A report in memory of its own, for the same reasons. */
+struct report {
+  char *text;        /* NULL while it is measured */
+  size_t size, room; /* bytes */
+};
+
+static void to_report(void *context, const char *text, size_t size)
+{
+  struct report *report = context;
+  if (report->text == NULL) {
+    report->room += size;
+  } else if (size <= report->room - report->size) {
+    memcpy(report->text + report->size, text, size);
+    report->size += size;
+  }
+}
+
+static int render(const struct hki_snapshot *snapshot, const char *format, struct report *report)
+{
+  if (hki_report_write(snapshot, format, (long)getpid(), to_report, report) != 0) {
+    return EINVAL;
+  }
+  long r = hki_os.mmap(NULL, report->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (hak_os_failed(r)) {
+    return ENOMEM;
+  }
+  report->text = (char *)r;
+  return hki_report_write(snapshot, format, (long)getpid(), to_report, report);
+}
+
+/* 0, or an errno code. */
+static int take_report(const char *format, struct report *report)
+{
+  struct hki_thread *thread = hki_thread_attach();
+  *report = (struct report){0};
+  if (!hki_detached(thread)) {
+    hki_range_move_on(thread); /* the cache counts what it knows of */
+  }
+  struct hki_snapshot *snapshot = take_snapshot();
+  if (snapshot == NULL) {
+    return ENOMEM;
+  }
+  int failure = render(snapshot, format, report);
+  drop_snapshot(snapshot);
+  return failure;
+}
+
+static void drop_report(struct report *report)
+{
+  (void)hki_os.munmap(report->text, report->room);
+}
+
+int hak_stats_write(int fd, const char *format)
+{
+  struct report report;
+  int failure = take_report(format, &report);
+  if (failure == 0) {
+    failure = hki_write(fd, report.text, report.size);
+    drop_report(&report);
+  }
+  if (failure != 0) {
+    errno = failure;
+    return -1;
+  }
+  return 0;
+}
+
 struct target {
   int fd;
   int error; /* the first errno code; 0 */
@@ -115,27 +181,6 @@ static void to_fd(void *context, const char *text, size_t size)
   if (target->error == 0) {
     target->error = hki_write(target->fd, text, size);
   }
-}
-
-int hak_stats_write(int fd, const char *format)
-{
-  struct target target = {.fd = fd};
-  struct hki_thread *thread = hki_thread_attach();
-  if (!hki_detached(thread)) {
-    hki_range_move_on(thread); /* the cache counts what it knows of */
-  }
-  struct hki_snapshot *snapshot = take_snapshot();
-  if (snapshot == NULL) {
-    errno = ENOMEM;
-    return -1;
-  }
-  int result = hki_report_write(snapshot, format, (long)getpid(), to_fd, &target);
-  drop_snapshot(snapshot);
-  if (result != 0 || target.error != 0) {
-    errno = result != 0 ? EINVAL : target.error;
-    return -1;
-  }
-  return 0;
 }
 
 int hak_config_write(int fd)
@@ -152,6 +197,35 @@ const char *hak_version(void)
   return PACKAGE_VERSION;
 }
 
+/* stats.file, with the process id in its place. */
+static void name_of_file(char *path, size_t size)
+{
+  struct hki_text text = hki_text(path, size);
+  for (const char *f = hki_settings.exit_file; *f != 0; f++) {
+    if (f[0] == '%' && f[1] == 'p') {
+      hki_append(&text, "%d", (int)getpid());
+      f++;
+    } else {
+      hki_append(&text, "%c", *f);
+    }
+  }
+}
+
+static void report_to_file(const char *format)
+{
+  char path[4096];
+  struct report report;
+  name_of_file(path, sizeof path);
+  int failure = take_report(format, &report);
+  if (failure == 0) {
+    failure = hki_write_report(path, report.text, report.size);
+    drop_report(&report);
+  }
+  if (failure != 0) {
+    hki_say("stats.file: cannot write %s (error %d)", path, failure);
+  }
+}
+
 void hki_control_exit_report(void)
 {
   static const char *const formats[] = {
@@ -160,26 +234,9 @@ void hki_control_exit_report(void)
       (hki_settings.exit_pid != 0 && hki_settings.exit_pid != (uint64_t)getpid())) {
     return;
   }
-  int fd = STDERR_FILENO;
-  if (hki_settings.exit_file[0] != 0) {
-    char path[4096];
-    struct hki_text text = hki_text(path, sizeof path);
-    for (const char *f = hki_settings.exit_file; *f != 0; f++) {
-      if (f[0] == '%' && f[1] == 'p') {
-        hki_append(&text, "%d", (int)getpid());
-        f++;
-      } else {
-        hki_append(&text, "%c", *f);
-      }
-    }
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (fd < 0) {
-      hki_say("stats.file: cannot write %s (error %d)", path, errno);
-      return;
-    }
-  }
-  (void)hak_stats_write(fd, formats[hki_settings.exit_report]);
-  if (fd != STDERR_FILENO) {
-    (void)close(fd);
+  if (hki_settings.exit_file[0] == 0) {
+    (void)hak_stats_write(STDERR_FILENO, formats[hki_settings.exit_report]);
+  } else {
+    report_to_file(formats[hki_settings.exit_report]);
   }
 }

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -128,28 +129,106 @@ static uint64_t os_coarse(void)
   return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
-/* Written beside it and renamed, so that a reader sees the old content or the new. */
-static long os_write_file(const char *path, const char *content, size_t size)
+/* ---- files that are written ------------------------------------------------------------------------------------------ */
+
+enum { NAME = 4096 }; /* longest path, with its NUL */
+
+/* Opens a file beside `path`, which is to take its place. The descriptor, or -1. */
+static int open_beside(const char *path, char beside[NAME], unsigned mode)
 {
-  int saved = errno;
-  char beside[4096];
-  struct hki_text text = hki_text(beside, sizeof beside);
+  struct hki_text text = hki_text(beside, NAME);
   hki_append(&text, "%s.%d", path, (int)getpid());
   (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0); /* of a process that was cut short */
-  long fd = syscall(SYS_openat, AT_FDCWD, beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) {
-    return result(-1, saved);
-  }
-  long failure = hki_write((int)fd, content, size);
-  (void)syscall(SYS_close, (int)fd);
-  if (failure == 0 && syscall(SYS_renameat2, AT_FDCWD, beside, AT_FDCWD, path, 0) != 0) {
-    failure = errno;
-  }
+  return (int)syscall(SYS_openat, AT_FDCWD, beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+}
+
+/* Writes it and closes it. 0, or the errno code, and it is gone. */
+static int fill_beside(int fd, const char *beside, const char *content, size_t size)
+{
+  int failure = hki_write(fd, content, size);
+  (void)syscall(SYS_close, fd);
   if (failure != 0) {
     (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0);
   }
+  return failure;
+}
+
+/* A reader of `path` sees the old content or the new. 0, or the errno code, and the file beside it is gone. */
+static int put_in_place(const char *beside, const char *path)
+{
+  if (syscall(SYS_renameat2, AT_FDCWD, beside, AT_FDCWD, path, 0) == 0) {
+    return 0;
+  }
+  int failure = errno;
+  (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0);
+  return failure;
+}
+
+static long os_write_file(const char *path, const char *content, size_t size)
+{
+  int saved = errno;
+  char beside[NAME];
+  int fd = open_beside(path, beside, 0600);
+  if (fd < 0) {
+    return result(-1, saved);
+  }
+  int failure = fill_beside(fd, beside, content, size);
+  if (failure == 0) {
+    failure = put_in_place(beside, path);
+  }
   errno = saved;
   return failure != 0 ? -failure : (long)size;
+}
+
+/* What is at `path`, a link being one. False when nothing is, or it cannot be known: errno tells. */
+static bool look_at(const char *path, struct statx *is)
+{
+  return syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, is) == 0;
+}
+
+/* As open_beside, with the owner and the mode of what is there. -1, too, for what no new file can stand for. */
+static int open_alike(const char *path, char beside[NAME])
+{
+  struct statx old;
+  bool exists = look_at(path, &old);
+  if (exists ? !S_ISREG(old.stx_mode) || old.stx_nlink != 1 || (old.stx_mode & S_IWUSR) == 0 : errno != ENOENT) {
+    return -1;
+  }
+  int fd = open_beside(path, beside, 0644);
+  if (fd >= 0 && exists &&
+      (syscall(SYS_fchown, fd, old.stx_uid, old.stx_gid) != 0 || syscall(SYS_fchmod, fd, old.stx_mode & 0777U) != 0)) {
+    (void)syscall(SYS_close, fd);
+    (void)syscall(SYS_unlinkat, AT_FDCWD, beside, 0);
+    return -1;
+  }
+  return fd;
+}
+
+/* What is there is overwritten. 0, or the errno code. */
+static int write_into(const char *path, const char *content, size_t size)
+{
+  int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (fd < 0) {
+    return errno;
+  }
+  int failure = hki_write(fd, content, size);
+  (void)syscall(SYS_close, fd);
+  return failure;
+}
+
+int hki_write_report(const char *path, const char *content, size_t size)
+{
+  int saved = errno, failure = 0;
+  char beside[NAME];
+  int fd = open_alike(path, beside);
+  if (fd >= 0) {
+    failure = fill_beside(fd, beside, content, size);
+  }
+  if (failure == 0 && (fd < 0 || put_in_place(beside, path) != 0)) {
+    failure = write_into(path, content, size);
+  }
+  errno = saved;
+  return failure;
 }
 
 HKI_OS_CONST struct hak_os hki_os = {
