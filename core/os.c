@@ -164,10 +164,22 @@ static int put_in_place(const char *beside, const char *path)
   return failure;
 }
 
+/* What is at `path`, a link being one. False when nothing is, or it cannot be known: errno tells. */
+static bool look_at(const char *path, struct statx *is)
+{
+  return syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, is) == 0;
+}
+
 static long os_write_file(const char *path, const char *content, size_t size)
 {
   int saved = errno;
   char beside[NAME];
+  struct statx old;
+  bool file = !look_at(path, &old) || S_ISREG(old.stx_mode);
+  errno = saved;
+  if (!file) {
+    return -EEXIST;
+  }
   int fd = open_beside(path, beside, 0600);
   if (fd < 0) {
     return result(-1, saved);
@@ -178,12 +190,6 @@ static long os_write_file(const char *path, const char *content, size_t size)
   }
   errno = saved;
   return failure != 0 ? -failure : (long)size;
-}
-
-/* What is at `path`, a link being one. False when nothing is, or it cannot be known: errno tells. */
-static bool look_at(const char *path, struct statx *is)
-{
-  return syscall(SYS_statx, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, is) == 0;
 }
 
 /* As open_beside, with the owner and the mode of what is there. -1, too, for what no new file can stand for. */

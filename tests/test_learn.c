@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fenv.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -891,26 +892,68 @@ START_TEST(state_is_written_now_and_then)
 }
 END_TEST
 
+/* One line, and whatever is learned then, the file stays as it is. */
+static void refused(struct sim *sim)
+{
+  static char before[sizeof file];
+  long size = file_size;
+  ck_assert_uint_eq(lines, 1);
+  memcpy(before, file, sizeof file);
+  run(sim, 5000);
+  sim->ops->finish(sim->self);
+  ck_assert_uint_eq(writes, 0);
+  ck_assert_int_eq(file_size, size);
+  ck_assert_int_eq(memcmp(file, before, sizeof file), 0);
+  ck_assert_uint_eq(lines, 1);
+}
+
+static void refused_with(struct sim *sim, const char *found)
+{
+  static char line[sizeof last_line];
+  snprintf(line, sizeof line, "state_file: found %s; the file stays as it is, and what is learned ends with the process",
+           found);
+  refused(sim);
+  ck_assert_str_eq(last_line, line);
+}
+
 START_TEST(other_states_are_refused)
 {
   learned(_i, LEARN_BIN);
-  again(_i, LEARN_SITE);
-  ck_assert_uint_eq(lines, 1);
-  again(1 - _i, LEARN_BIN);
-  ck_assert_uint_eq(lines, 1);
+  refused_with(again(_i, LEARN_SITE), "another policy or scope");
+  refused_with(again(1 - _i, LEARN_BIN), "another policy or scope");
   struct sim *sim = new_sim((uint32_t)_i, 1);
   sim->values[LEARN_STATE_FILE].string = "state";
   sim->values[LEARN_BASELINE].arm = 1;
   start(sim);
-  ck_assert_uint_eq(lines, 1);
-  sim->values[LEARN_BASELINE].arm = 0;
+  refused_with(sim, "other strategies or another baseline");
+  sim = new_sim((uint32_t)_i, 1);
+  sim->values[LEARN_STATE_FILE].string = "state";
   sim->arms = ARMS - 1;
   start(sim);
-  ck_assert_uint_eq(lines, 1);
+  refused_with(sim, "other strategies or another baseline");
+  file_size -= 4;
+  refused_with(again(_i, LEARN_BIN), "a text that is damaged or ends early");
   file[strlen("hakmem-learn ")] = '1';
-  again(_i, LEARN_BIN);
-  ck_assert_uint_eq(lines, 1);
-  ck_assert_str_eq(last_line, "state_file: found another format or version, expected hakmem-learn 3; learning begins anew");
+  refused_with(again(_i, LEARN_BIN), "another format or version, expected hakmem-learn 3");
+  file_size = (long)(stpcpy(file, "Milk, bread, eggs\n") - file);
+  refused_with(again(_i, LEARN_BIN), "another format or version, expected hakmem-learn 3");
+}
+END_TEST
+
+START_TEST(states_that_cannot_be_read)
+{
+  file_size = -EACCES;
+  refused_with(again(_i, LEARN_BIN), "that it may not be read");
+  file_size = -EISDIR;
+  refused_with(again(_i, LEARN_BIN), "a directory");
+  file_size = -EIO;
+  refused_with(again(_i, LEARN_BIN), "that it cannot be read");
+  file_size = 0; /* nothing to lose */
+  struct sim *sim = again(_i, LEARN_BIN);
+  run(sim, 5000);
+  sim->ops->finish(sim->self);
+  ck_assert_uint_eq(lines, 0);
+  ck_assert_int_gt(file_size, 0);
 }
 END_TEST
 
@@ -1006,6 +1049,7 @@ int main(int argc, char **argv)
                                 restart_is_settled,
                                 state_is_written_now_and_then,
                                 other_states_are_refused,
+                                states_that_cannot_be_read,
                                 truncated_states_are_refused,
                                 forged_states};
   if (argc > 1 && strcmp(argv[1], "table") == 0) {

@@ -154,7 +154,10 @@ typedef struct hak_os {
   long (*read_file)(const char *path, char *buffer, size_t size); /* bytes read, at most size - 1; NUL-terminated */
   uint64_t (*now)(void);                                          /* monotonic clock */
   uint64_t (*coarse)(void); /* the same clock, some milliseconds behind: a few instructions, no system call */
-  /* Puts a file of that content in place of `path` at once, readable by its owner only. The bytes written. */
+  /*
+   * Puts a file of that content in place of `path` at once, readable by its owner only. The bytes written. What is there and no regular
+   * file, such as a symbolic link or a device, stays: -EEXIST.
+   */
   long (*write_file)(const char *path, const char *content, size_t size);
 } hak_os;
 

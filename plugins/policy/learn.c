@@ -5,6 +5,7 @@
  */
 #include "learn.h"
 
+#include <errno.h>
 #include <fenv.h>
 #include <string.h>
 
@@ -440,16 +441,26 @@ void learn_reset(struct learn *learn)
   }
 }
 
-/* A file that is not there is a first start; one that cannot be used is said so. */
+static const char *unreadable(long error)
+{
+  return error == -EISDIR   ? "state_file: found a directory" LEARN_STAYS
+         : error == -EACCES ? "state_file: found that it may not be read" LEARN_STAYS
+                            : "state_file: found that it cannot be read" LEARN_STAYS;
+}
+
+/* A file that is not there, or is empty, is a first start. One that cannot be used is told, and never written over. */
 static void restore(struct learn *learn)
 {
   long size = learn->host->os->read_file(learn->path, learn->text, learn->text_size);
+  const char *why = NULL;
   if (hak_os_failed(size)) {
-    return;
+    why = size != -ENOENT ? unreadable(size) : NULL;
+  } else if (size > 0) {
+    why = learn_state_read(learn, learn->text, (size_t)size);
   }
-  const char *why = learn_state_read(learn, learn->text, (size_t)size);
   if (why != NULL) {
     learn->host->log(learn->host, why);
+    learn->path = NULL;
   }
 }
 

@@ -295,7 +295,7 @@ struct learn {
   double recent_cpu, recent_blocks;    /* of the last samples, the old ones forgotten */
   double recent_bytes;                 /* of these blocks */
   int32_t strange;                     /* samples in a row whose blocks took much longer (or, negative, less) than these */
-  const char *path;                    /* of the state file; NULL: none */
+  const char *path;                    /* of the state file; NULL: none, or not to be written */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
   uint64_t saved;    /* when it was last written; 0: never */
@@ -420,6 +420,9 @@ size_t learn_state_size(const struct learn *learn);
 
 /* Writes the text; the bytes. */
 size_t learn_state_write(const struct learn *learn, char *text);
+
+/* What follows from a state file that is not used, behind what was found. */
+#define LEARN_STAYS "; the file stays as it is, and what is learned ends with the process"
 
 /* Takes over what a text says. NULL, or what is wrong with it; the learner is then as if the text had never been there. */
 const char *learn_state_read(struct learn *learn, const char *text, size_t size);

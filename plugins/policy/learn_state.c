@@ -311,14 +311,14 @@ const char *learn_state_read(struct learn *learn, const char *text, size_t size)
   struct reader reader = {text, text + size};
   uint64_t least = LEARN_FIRST_BIN * HAK_SITES;
   if (!words(&reader, STATE_VERSION)) {
-    return "state_file: found another format or version, expected hakmem-learn 3; learning begins anew";
+    return "state_file: found another format or version, expected hakmem-learn 3" LEARN_STAYS;
   }
   if (!words(&reader, "policy ") || !words(&reader, learn->rules->policy) || !words(&reader, "\nscope ") ||
       !words(&reader, learn_scopes[learn->scope]) || !words(&reader, "\n")) {
-    return "state_file: found another policy or scope; learning begins anew";
+    return "state_file: found another policy or scope" LEARN_STAYS;
   }
   if (!read_arms(&reader, learn)) {
-    return "state_file: found other strategies or another baseline; learning begins anew";
+    return "state_file: found other strategies or another baseline" LEARN_STAYS;
   }
   while (ahead(&reader, 'c')) {
     if (!read_contest(&reader, learn, &least)) {
@@ -327,7 +327,7 @@ const char *learn_state_read(struct learn *learn, const char *text, size_t size)
   }
   if (!words(&reader, "end\n") || reader.at != reader.end) {
     learn_reset(learn);
-    return "state_file: found a text that is damaged or ends early; learning begins anew";
+    return "state_file: found a text that is damaged or ends early" LEARN_STAYS;
   }
   return NULL;
 }
