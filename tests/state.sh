@@ -6,15 +6,64 @@
 needs_interposing
 
 cat >"$WORK/work.c" <<'EOC'
-/* work BLOCKS: so many blocks of 1 MiB. */
+/* work BLOCKS [HOW [FILE]]: so many blocks of 1 MiB; HOW says in which process. */
+#define _GNU_SOURCE
 #include <stdlib.h>
-int main(int argc, char **argv)
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void work(int blocks)
 {
-  for (int i = argc > 1 ? atoi(argv[1]) : 0; i > 0; i--) {
+  for (int i = 0; i < blocks; i++) {
     char *volatile block = malloc(1 << 20);
     block[0] = 1;
     free(block);
   }
+}
+
+static void wait_until_gone(pid_t parent)
+{
+  while (getppid() == parent) {
+    usleep(1000);
+  }
+}
+
+/* The parent goes, and the child goes on. */
+static void leave(void (*end)(int))
+{
+  pid_t parent = getpid();
+  if (fork() > 0) {
+    end(0);
+  }
+  wait_until_gone(parent);
+}
+
+int main(int argc, char **argv)
+{
+  int blocks = argc > 1 ? atoi(argv[1]) : 0;
+  const char *how = argc > 2 ? argv[2] : "";
+  pid_t first = getpid();
+  if (strcmp(how, "daemon") == 0) {
+    if (daemon(1, 1) != 0) {
+      return 1;
+    }
+    wait_until_gone(first);
+  } else if (strcmp(how, "daemon by hand") == 0) {
+    leave(exit);
+    setsid();
+    leave(_exit);
+  } else if (strcmp(how, "child") == 0) {
+    if (fork() > 0) {
+      wait(NULL);
+      _exit(0);
+    }
+  } else if (strcmp(how, "idle daemon") == 0) {
+    work(blocks);
+    leave(exit);
+    return argc < 4 || unlink(argv[3]) != 0; /* what the parent has written */
+  }
+  work(blocks);
   return 0;
 }
 EOC
@@ -72,4 +121,15 @@ else
   skip "a device" "none can be made"
 fi
 is "no directory" "$(learn "$WORK/absent/state" "$WORK/work" 10)" "$unwritable"
+
+# ---- processes that fork ---------------------------------------------------------------------------------------------------------
+
+# Output ends with the last process that has it.
+rm -f "$state"
+is "a child whose parent waits leaves it" "$(learn "$state" "$WORK/work" 10 child | cat; ls "$state" 2>/dev/null)" ""
+is "a daemon writes it" "$(learn "$state" "$WORK/work" 10 daemon | cat; head -n 1 "$state")" "hakmem-learn 3"
+rm -f "$state"
+is "a daemon of two forks writes it" "$(learn "$state" "$WORK/work" 10 "daemon by hand" | cat; head -n 1 "$state")" "hakmem-learn 3"
+rm -f "$state"
+is "a daemon that has no blocks leaves it" "$(learn "$state" "$WORK/work" 10 "idle daemon" "$state" | cat; ls "$state" 2>/dev/null)" ""
 finish

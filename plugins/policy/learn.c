@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fenv.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
   RECENT = 8,        /* samples that the time of a block is taken from, or so; */
@@ -240,6 +241,12 @@ static void publish(struct learn *learn, hak_choice *choice, bool learning)
   choice->ease = calm ? EASE : 1;
 }
 
+/* The child of a fork leaves the file to its parent, until that is gone, as when a daemon begins. */
+static bool may_save(const struct learn *learn)
+{
+  return learn->path != NULL && (learn->parent == 0 || getppid() != learn->parent);
+}
+
 static void save(struct learn *learn, uint64_t now)
 {
   size_t size = learn_state_write(learn, learn->text);
@@ -266,7 +273,7 @@ static void answer(struct learn *learn, const hak_sample *sample, hak_choice *ch
   }
   publish(learn, choice, !frozen && learn->contested);
   report(learn, choice);
-  if (learn->path != NULL && learn->unsaved && (learn->saved == 0 || sample->now - learn->saved >= SAVE_SECONDS * SECOND)) {
+  if (learn->unsaved && (learn->saved == 0 || sample->now - learn->saved >= SAVE_SECONDS * SECOND) && may_save(learn)) {
     save(learn, sample->now);
   }
 }
@@ -292,13 +299,13 @@ int32_t learn_choose(void *self, const hak_sample *sample, hak_choice *choice)
 
 /*
  * While another thread decides, or did when this process was forked, the tables are half changed: the file stays as it is. It
- * also does when there were no blocks to learn from.
+ * also does when this process had no blocks to learn from.
  */
 void learn_finish(void *self)
 {
   struct learn *learn = self;
   fenv_t program;
-  if (learn->path == NULL || learn->blocks == 0 || __atomic_exchange_n(&learn->busy, 1U, __ATOMIC_ACQUIRE) != 0) {
+  if (!may_save(learn) || learn->blocks == learn->inherited || __atomic_exchange_n(&learn->busy, 1U, __ATOMIC_ACQUIRE) != 0) {
     return;
   }
   fegetenv(&program);
@@ -311,7 +318,9 @@ void learn_finish(void *self)
 void learn_fork_child(void *self)
 {
   struct learn *learn = self;
-  learn->path = NULL;
+  learn->parent = learn->process;
+  learn->process = getpid();
+  learn->inherited = learn->blocks;
 }
 
 int32_t learn_set(void *self, uint32_t option, hak_value value)
@@ -472,6 +481,7 @@ static struct learn *start(const hak_host *host, const hak_value *values, const 
     learn->host = host;
     learn->rules = rules;
     learn->arm_count = host->arm_count;
+    learn->process = getpid();
     const char *wrong = read_options(learn, values);
     if (wrong == NULL && make_tables(learn)) {
       if (learn->path != NULL) {

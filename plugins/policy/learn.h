@@ -298,9 +298,11 @@ struct learn {
   const char *path;                    /* of the state file; NULL: none, or not to be written */
   char *text;                          /* [text_size] to write and read it */
   size_t text_size;
-  uint64_t saved;    /* when it was last written; 0: never */
-  bool unsaved;      /* a champion has changed since */
-  bool write_failed; /* and that was logged */
+  int process, parent; /* this one; the one that forked it, or 0 */
+  uint64_t inherited;  /* of `blocks`, those of the parent */
+  uint64_t saved;      /* when it was last written; 0: never */
+  bool unsaved;        /* a champion has changed since */
+  bool write_failed;   /* and that was logged */
 };
 
 #pragma GCC visibility push(hidden)
