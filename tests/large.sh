@@ -61,9 +61,9 @@ measured() { # EASE
   env LD_PRELOAD="$LIB" HAKMEM_SET="core.plugin_path=$PLUGINS,$WORK;core.strict=on;core.epoch=64;core.policy=easy;policy.easy.ease=$1;stats.exit=text" \
     "$WORK/scenario" streaming 2>&1 | sed -n 's/^policy.easy.trials \([0-9]*\).*/\1/p'
 }
-often=$(measured 1) seldom=$(measured 16)
+often=$(measured 1) seldom=$(measured 1000) # so seldom however long a block takes
 if [ "$seldom" -gt 0 ] && [ "$often" -ge $((4 * seldom)) ]; then ok "ease is for trials"; else
-  fail "ease is for trials" "$often and $seldom" "some, and a quarter of them at most with an ease of 16"
+  fail "ease is for trials" "$often and $seldom" "some, and a quarter of them at most with an ease of 1000"
 fi
 
 # What a decision takes is not the block's in whose malloc or free it falls.
@@ -155,10 +155,11 @@ else
 fi
 
 # Blocks of challengers take nothing from the champion: its block is still there afterwards.
-report=$(under "$TOP_SRCDIR/etc/learn.ini" "stats.exit=text" "$WORK/scenario" vm -t all -n 3000 2>&1)
+report=$(under "$TOP_SRCDIR/etc/learn.ini" "stats.exit=text" "$WORK/scenario" vm -t all -n 10000 2>&1)
 champion=$(sed -n 's/^strategy default: large blocks \([0-9]*\),.*/\1/p' <<<"$report") evictions=$(value cache.bigcache.evictions)
-if [ "$champion" -le 29990 ] && [ "$evictions" -le 3 ]; then ok "challengers evict nothing"; else
-  fail "challengers evict nothing" "$((30000 - champion)) blocks of challengers, $evictions evictions" "10 blocks or more, 3 evictions at most"
+tried=$((100000 - champion)) # how many depends on what first touches cost
+if [ "$tried" -ge 2 ] && [ "$evictions" -le 3 ] && [ $((2 * evictions)) -lt "$tried" ]; then ok "challengers evict nothing"; else
+  fail "challengers evict nothing" "$tried blocks of challengers, $evictions evictions" "2 blocks or more, 3 evictions at most, and less than half as many"
 fi
 
 # A calloc of memory that was used before reads as zero, and gets no pages for it but those that are there.
