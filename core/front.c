@@ -209,9 +209,13 @@ static bool open_first(struct hki_thread *thread, uint32_t cls)
   uint32_t places = first_places(cls);
   uint64_t bytes = is_large(cls) ? (uint64_t)places * hakmem_root.class_bytes[cls] : 0;
   thread->supply[cls].used = 1;
-  bool open = make_room(thread, cls, bytes) && resize(thread, cls, places);
-  hold(thread, open ? bytes : 0);
-  return open;
+  if (!make_room(thread, cls, bytes) || !resize(thread, cls, places)) {
+    return false;
+  }
+  if (bytes != 0) { /* small objects touch no line that all threads share */
+    hold(thread, bytes);
+  }
+  return true;
 }
 
 /* Whether the magazine can be used; makes it. */

@@ -278,8 +278,7 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   if ((block.info & HAK_ZEROED) == 0) {
     return block; /* most of its pages are there */
   }
-  bool filled = is_filled(huge);
-  if (is_packed(huge) && filled) {
+  if (is_packed(huge) && is_filled(huge)) {
     (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
   } else {
     watch(huge, block);
