@@ -58,7 +58,8 @@ OWN = [
     ("small-2", "the same in each of two threads", ["sizes", "small", "-j", "2"]),
     ("tiny", "8 to 64 bytes, freed after 32 more", ["tiny"]),
     ("tiny-2", "the same in each of two threads", ["tiny", "-j", "2"]),
-    ("vector", "vectors that grow by realloc", ["vector"]),
+    ("vector", "vectors that grow by realloc, up to 128 KiB", ["vector", "small"]),
+    ("vector-large", "the same, 64 KiB to 32 MiB", ["vector", "large"]),
     ("control", "scale without an allocator: what the machine does", ["scale", "control"]),
     ("control-2", "the same in each of two threads", ["scale", "control", "-j", "2"]),
 ]

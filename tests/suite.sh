@@ -57,7 +57,7 @@ if [ "${INTERPOSE:-yes}" != yes ]; then
 fi
 
 false_library -DTWICE
-for program in tiny "sizes small" vector graph fragment; do
+for program in tiny "sizes small" "vector small" graph fragment; do
   # shellcheck disable=SC2086
   like "$program: a block that was handed out twice is noticed" \
     "$(LD_PRELOAD=$WORK/false/.libs/libhakmem.so "$WORK/"$program -n 1 2>&1 | head -n 1)" '.*its bytes were changed'

@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vector.c - vectors that grow by realloc, by half of their size each time, up to a limit of their own; then they are freed and
- * begin anew. Which one grows next is random.
+ * begin anew. Which one grows next is random. Kinds: small, 16 bytes to 128 KiB; large, 64 KiB to 32 MiB.
  *
  * There is one thread, and no lock.
  */
 #include "suite.h"
 
-enum { VECTORS = 200, GROWN = 800000, FIRST = 16, LIMIT_LEAST = 9, LIMIT_MOST = 17 /* powers of two */ };
+enum { SMALL, LARGE, KINDS, VECTORS_MOST = 200 };
+
+static const char *const names[KINDS] = {"small", "large"};
+
+static const struct {
+  uint32_t vectors, grown;
+  uint32_t first;                   /* bytes */
+  uint32_t limit_least, limit_most; /* powers of two */
+} kinds[KINDS] = {[SMALL] = {VECTORS_MOST, 800000, 16, 9, 17}, [LARGE] = {12, 4000, 64 * KIB, 20, 25}};
 
 static struct vector {
   struct object object;
   uint32_t limit; /* bytes */
-} vectors[VECTORS];
+} vectors[VECTORS_MOST];
 
 /* A vector in its new size: what was in it must still be there. */
 static void vector_grow(struct vector *vector)
@@ -44,14 +52,15 @@ static void vector_grow(struct vector *vector)
 int main(int argc, char **argv)
 {
   suite_begin(argc, argv);
-  uint64_t grown = suite_times(GROWN);
+  unsigned kind = suite_kind(names, KINDS);
+  uint64_t grown = suite_times(kinds[kind].grown);
   random_state random = random_seed(0);
   suite_start();
   for (uint64_t i = 0; i < grown; i++) {
-    struct vector *vector = &vectors[random_between(&random, 0, VECTORS - 1)];
+    struct vector *vector = &vectors[random_between(&random, 0, kinds[kind].vectors - 1)];
     if (vector->object.at == NULL) {
-      vector->object = object_new(FIRST);
-      vector->limit = (uint32_t)1 << random_between(&random, LIMIT_LEAST, LIMIT_MOST);
+      vector->object = object_new(kinds[kind].first);
+      vector->limit = (uint32_t)1 << random_between(&random, kinds[kind].limit_least, kinds[kind].limit_most);
     } else if (vector->object.size < vector->limit) {
       vector_grow(vector);
     } else {
@@ -59,7 +68,7 @@ int main(int argc, char **argv)
     }
   }
   suite_stop(grown);
-  for (unsigned i = 0; i < VECTORS; i++) {
+  for (unsigned i = 0; i < VECTORS_MOST; i++) {
     object_free(&vectors[i].object);
   }
   return suite_end();

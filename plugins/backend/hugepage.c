@@ -263,6 +263,26 @@ static bool huge_pays(struct hugepage *huge, size_t size)
   return pays && !is_sparse(huge);
 }
 
+/*
+ * Makes the pages of a block that will be filled resident, as far as one should go ahead of the program, and notes what that takes. A
+ * touch of some is a part of it: in a virtual machine that has no page tables of its own in hardware, the dear part.
+ */
+static void come_together(struct hugepage *huge, void *base, size_t size)
+{
+  const hak_host *host = huge->host;
+  size_t bytes = size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD;
+  uint64_t began = host->os->now();
+  size_t seen = populate(host, base, bytes) ? bytes : HAK_GRANULE; /* older systems cannot: one touch must do */
+  uint64_t done = host->os->now(), pages = bytes / host->page_size;
+  for (size_t at = 0; at < seen; at += HAK_GRANULE) {
+    *(volatile char *)((char *)base + at) = 0;
+  }
+  uint64_t touches = host->os->now() - done;
+  hak_lock_acquire(host, &huge->lock);
+  fault_note_small(&huge->meter, done - began + touches * pages / (seen / HAK_GRANULE), pages);
+  hak_lock_release(host, &huge->lock);
+}
+
 /* A block of small pages. Where blocks turn out to be filled, its pages come at once; one of some is a witness here, too. */
 static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
 {
@@ -271,15 +291,11 @@ static hak_block small_alloc(struct hugepage *huge, size_t size, size_t align)
   if (block.base == NULL) {
     return block;
   }
-  uint64_t took = fault_touch(huge->host, block.base);
-  hak_lock_acquire(huge->host, &huge->lock);
-  fault_note_small(&huge->meter, took);
-  hak_lock_release(huge->host, &huge->lock);
   if ((block.info & HAK_ZEROED) == 0) {
     return block; /* most of its pages are there */
   }
   if (is_packed(huge) && is_filled(huge)) {
-    (void)populate(huge->host, block.base, size < AHEAD ? size & ~(HAK_GRANULE - 1) : AHEAD);
+    come_together(huge, block.base, size);
   } else {
     watch(huge, block);
   }

@@ -184,7 +184,7 @@ static void try_page(struct span_pool *pool, const struct span *span)
 {
   uint64_t took = fault_touch(pool->host, span->base);
   if (span->source == 0) {
-    fault_note_small(&pool->meter, took);
+    fault_note_small(&pool->meter, took, 1);
   } else {
     (void)fault_note_huge(&pool->meter, took, PAUSE);
   }
