@@ -198,25 +198,32 @@ END_TEST
  */
 START_TEST(huge_pages_are_used_where_small_ones_are_as_dear)
 {
-  start(0);
-  become_dense();
-  step = 2000000;
   each = 5000;
-  ck_assert_int_ge(huge_of(100), 90);
+  are_used(0, 2000000);
 }
 END_TEST
 
 /* One touch of many that was interrupted is no reason to give up the pages that there are. */
 START_TEST(one_interruption_does_not_matter)
 {
-  start(0);
-  become_dense();
-  step = 90000;
-  ck_assert_int_ge(huge_of(100), 90);
+  are_used(0, 90000);
   step = 5000000;
   (void)huge_of(1);
   step = 90000;
   ck_assert_int_ge(huge_of(100), 90);
+}
+END_TEST
+
+/* Nor do small pages count as dear because the first ones were interrupted. */
+START_TEST(nor_does_one_of_small_pages)
+{
+  start(0);
+  become_dense();
+  step = 5000000;
+  each = 1000000;
+  ck_assert_int_eq(huge_of(1), 0);
+  each = 500;
+  ck_assert_int_le(huge_of(100), 1);
 }
 END_TEST
 
@@ -473,6 +480,7 @@ int main(void)
   tcase_add_test(tests, dear_huge_pages_are_not);
   tcase_add_test(tests, huge_pages_are_used_where_small_ones_are_as_dear);
   tcase_add_test(tests, one_interruption_does_not_matter);
+  tcase_add_test(tests, nor_does_one_of_small_pages);
   tcase_add_test(tests, they_are_tried_again);
   tcase_add_test(tests, a_touch_of_what_is_there_says_nothing);
   tcase_add_test(tests, mode_thp_does_not_ask);

@@ -37,10 +37,10 @@ static inline uint64_t fault_touch(const hak_host *host, void *at)
   return host->os->now() - began;
 }
 
-/* What so many small pages take as are in a huge one, ns. */
-static inline uint64_t fault_small_pages(const struct fault_meter *meter)
+/* What a small page takes, ns. */
+static inline uint64_t fault_small(const struct fault_meter *meter)
 {
-  return FAULT_RATIO * (meter->small != 0 ? meter->small : FAULT_FIRST);
+  return meter->small != 0 ? meter->small : FAULT_FIRST;
 }
 
 /* Whether `bytes` may come from huge pages. */
@@ -49,7 +49,7 @@ static inline bool fault_huge_pays(struct fault_meter *meter, size_t bytes)
   if (meter->pause == 0) {
     return true;
   }
-  if (meter->huge < fault_small_pages(meter) * 5 / 4) {
+  if (meter->huge < FAULT_RATIO * fault_small(meter) * 5 / 4) {
     meter->pause = 0;
     return true;
   }
@@ -61,8 +61,8 @@ static inline bool fault_huge_pays(struct fault_meter *meter, size_t bytes)
 /* So many pages, touched one after the other, took so many ns in all. */
 static inline void fault_note_small(struct fault_meter *meter, uint64_t took, uint64_t pages)
 {
-  uint64_t known = meter->small != 0 ? 7 : 0, most = FAULT_INTERRUPTED * meter->small * pages;
-  took = known == 0 || took < most ? took : most;
+  uint64_t known = meter->small != 0 ? 7 : 0, most = FAULT_INTERRUPTED * fault_small(meter) * pages;
+  took = took < most ? took : most;
   if (took >= FAULT_LEAST * pages) { /* as 7 pages counts what earlier ones took */
     meter->small = (known * meter->small + took) / (known + pages);
   }
@@ -79,7 +79,7 @@ static inline bool fault_note_huge(struct fault_meter *meter, uint64_t took, siz
   }
   uint64_t mean = meter->huge != 0 ? meter->huge : took, most = FAULT_INTERRUPTED * mean;
   meter->huge = (3 * mean + (took < most ? took : most)) / 4;
-  bool dear = meter->huge > fault_small_pages(meter) * 3 / 2;
+  bool dear = meter->huge > FAULT_RATIO * fault_small(meter) * 3 / 2;
   size_t next = meter->next_pause != 0 ? meter->next_pause : first;
   meter->pause = dear ? next : 0;
   meter->next_pause = !dear ? 0 : next < FAULT_PAUSE_MOST ? 4 * next : next;
