@@ -197,7 +197,8 @@ static int open_alike(const char *path, char beside[NAME])
 {
   struct statx old;
   bool exists = look_at(path, &old);
-  if (exists ? !S_ISREG(old.stx_mode) || old.stx_nlink != 1 || (old.stx_mode & S_IWUSR) == 0 : errno != ENOENT) {
+  /* One without a name has just been replaced, by a process that ended at the same moment. */
+  if (exists ? !S_ISREG(old.stx_mode) || old.stx_nlink > 1 || (old.stx_mode & S_IWUSR) == 0 : errno != ENOENT) {
     return -1;
   }
   int fd = open_beside(path, beside, 0644);

@@ -112,6 +112,17 @@ EOC
   before=$(stat -c '%a %u %g' "$file") inode=$(stat -c %i "$file")
   is "stats.file that is there: owner and mode" "$(reports_to "$file"), $(stat -c '%a %u %g' "$file")" ", $before"
   is "stats.file that is there: it is another file" "$(($(stat -c %i "$file") != inode))" 1
+  if command -v strace >/dev/null; then
+    # It lost its name after it was found: statx tells of no links then, as it does here.
+    inode=$(stat -c %i "$file")
+    strace -o "$WORK/statx" -e trace=statx \
+      -e inject=statx:poke_exit=@arg5=ff07000000100000000000000000000000000000 -E LD_PRELOAD="$LIB" -E HAKMEM_CONF="$ini" \
+      -E "HAKMEM_SET=core.plugin_path=$PLUGINS;stats.exit=json;stats.file=$file" /bin/true
+    like "stats.file that has just been replaced: statx tells of it" "$(<"$WORK/statx")" ".*INJECTED.*"
+    is "stats.file that has just been replaced: it is another file" "$(($(stat -c %i "$file") != inode))" 1
+  else
+    skip "stats.file that has just been replaced" "strace is not installed"
+  fi
   is "stats.file that is new: its mode" "$(umask 027; reports_to "$WORK/all/new"; stat -c %a "$WORK/all/new")" 640
   ln "$file" "$WORK/all/name"
   : >"$file"
