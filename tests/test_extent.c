@@ -166,6 +166,46 @@ START_TEST(first_fit)
 }
 END_TEST
 
+/* The lowest granule at a multiple of `align` granules from which on so many are false. */
+static size_t lowest_place(const bool *used, size_t count, size_t align)
+{
+  for (size_t first = 0, length = 0;; first = first + align, length = 0) {
+    while (length < count && !used[first + length]) {
+      length++;
+    }
+    if (length == count) {
+      return first;
+    }
+  }
+}
+
+/* Searched for one granule after the other, it is the same place. */
+START_TEST(the_lowest_place_that_fits)
+{
+  enum { LIVE = 120, ROUNDS = 20000, MOST = 130, GRANULES = 16384 };
+  static bool used[GRANULES];
+  struct extent_pool *pool = new_pool(GIB, G);
+  struct {
+    size_t first, count;
+  } live[LIVE] = {{0}};
+  char *base = take(pool, G); /* an arena begins at a multiple of 2 MiB */
+  extent_free(pool, base, G);
+  unsigned state = 1;
+  for (unsigned i = 0; i < ROUNDS; i++) {
+    unsigned at = draw(&state) % LIVE;
+    if (live[at].count != 0) {
+      extent_free(pool, base + live[at].first * G, live[at].count * G);
+      memset(used + live[at].first, 0, live[at].count);
+    }
+    size_t count = 1 + draw(&state) % (draw(&state) % 2 == 0 ? MOST : 4), align = draw(&state) % 8 == 0 ? 2 * MIB / G : 1;
+    live[at].count = count;
+    live[at].first = lowest_place(used, count, align);
+    ck_assert_ptr_eq(extent_alloc(pool, count * G, align * G).base, base + live[at].first * G);
+    memset(used + live[at].first, 1, count);
+  }
+}
+END_TEST
+
 START_TEST(alignment)
 {
   struct extent_pool *pool = new_pool(64 * MIB, G);
@@ -1241,6 +1281,7 @@ END_TEST
 int main(void)
 {
   const TTest *const once[] = {first_fit,
+                               the_lowest_place_that_fits,
                                alignment,
                                many_blocks_in_random_order,
                                zeroed_only_when_released,

@@ -31,26 +31,28 @@ size_t order_of(size_t granules)
   return order < ORDERS ? order : ORDERS - 1;
 }
 
-/* The lowest free run of `count` granules at a multiple of `align`; arena->granules when there is none. */
+/* The lowest free run of `count` granules in [from, limit) that begins at a multiple of `align` bytes; or limit. */
+static size_t fit_within(const struct arena *arena, size_t from, size_t limit, size_t count, size_t align)
+{
+  while ((from = bits_clear_run(arena->used, from, limit, count)) < limit) {
+    size_t first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
+    size_t wanted = first + count;
+    size_t end = bits_next(arena->used, from + count, wanted < limit ? wanted : limit, true);
+    if (end == wanted) {
+      return first;
+    }
+    from = end;
+  }
+  return limit;
+}
+
+/* The lowest free run of `count` granules at a multiple of `align` bytes; arena->granules when there is none. */
 size_t arena_fit(struct arena *arena, size_t count, size_t align)
 {
   size_t order = order_of(count);
-  size_t lowest = arena->granules;
-  size_t from = bits_next(arena->used, arena->lowest[order], arena->granules, false);
-  size_t first = arena->granules;
-  while (from < arena->granules) {
-    first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
-    size_t wanted = first + count;
-    size_t end = bits_next(arena->used, from, wanted < arena->granules ? wanted : arena->granules, true);
-    lowest = end - from >= (size_t)1 << order && from < lowest ? from : lowest;
-    if (end == wanted) {
-      break;
-    }
-    first = arena->granules;
-    from = bits_next(arena->used, end, arena->granules, false);
-  }
+  size_t lowest = bits_clear_run(arena->used, arena->lowest[order], arena->granules, (size_t)1 << order);
   arena->lowest[order] = lowest;
-  return first;
+  return fit_within(arena, lowest, arena->granules, count, align);
 }
 
 /* The generator of G. Marsaglia: Xorshift RNGs, 2003. */
@@ -66,16 +68,8 @@ size_t arena_fit_random(struct extent_pool *pool, const struct arena *arena, siz
 {
   size_t limit = arena->top > SCATTER ? arena->top : SCATTER;
   limit = limit < arena->granules ? limit : arena->granules;
-  for (size_t from = draw_below(pool, limit); (from = bits_next(arena->used, from, limit, false)) < limit;) {
-    size_t first = granule_index(arena, (char *)round_up((uintptr_t)granule_address(arena, from), align));
-    size_t wanted = first + count;
-    size_t end = bits_next(arena->used, from, wanted < limit ? wanted : limit, true);
-    if (end == wanted) {
-      return first;
-    }
-    from = end;
-  }
-  return arena->granules;
+  size_t first = fit_within(arena, draw_below(pool, limit), limit, count, align);
+  return first < limit ? first : arena->granules;
 }
 
 /* Makes granules writable. False when the system refuses. */

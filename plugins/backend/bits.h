@@ -68,6 +68,30 @@ static inline size_t bits_next(const uint64_t *map, size_t from, size_t limit, b
   return bit < limit ? bit : limit;
 }
 
+/* Where the first `count` bits in a row that are clear begin, all of them in [from, limit); or limit. */
+static inline size_t bits_clear_run(const uint64_t *map, size_t from, size_t limit, size_t count)
+{
+  size_t begin = from, w = from / WORD;
+  uint64_t set = begin + count <= limit ? map[w * MAPS] & (UINT64_MAX << from % WORD) : 0; /* of the word, not yet passed */
+  while (begin + count <= limit) {
+    if (set == 0) {
+      w++;
+      if (w * WORD >= begin + count) {
+        return begin;
+      }
+      set = map[w * MAPS];
+    } else {
+      if (w * WORD + (size_t)__builtin_ctzll(set) >= begin + count) {
+        return begin;
+      }
+      uint64_t carried = set + (set & -set); /* where its lowest bits in a row end; 0 when they end with the word */
+      begin = w * WORD + (carried != 0 ? (size_t)__builtin_ctzll(carried) : WORD);
+      set &= carried;
+    }
+  }
+  return limit;
+}
+
 /* The end of the last set bit in [limit, end), or limit. */
 static inline size_t bits_back(const uint64_t *map, size_t limit, size_t end)
 {

@@ -561,25 +561,38 @@ static void publish(struct bigcache *cache)
 
 /* ---- callbacks ------------------------------------------------------------------------------------------------------- */
 
+/* The first range that suits, from the smallest class on that may have one. NULL when none does. */
+static hak_range *take_suitable(struct bigcache *cache, const hak_need *need)
+{
+  size_t reach = need->size + (need->size / 8 > ROUNDING ? need->size / 8 : ROUNDING) + HAK_GRANULE;
+  uint32_t last = class_of(reach < LARGEST ? reach : LARGEST);
+  for (uint32_t from = class_of(need->size), cls; from <= last; from = cls + 1) {
+    cls = next_filled(cache, from);
+    if (cls < from || cls > last) {
+      return NULL;
+    }
+    hak_range *range = take_from_class(cache, &cache->classes[cls], need);
+    if (range != NULL) {
+      if (__atomic_load_n(&cache->useful[cls], __ATOMIC_RELAXED) == 0) {
+        __atomic_store_n(&cache->useful[cls], 1, __ATOMIC_RELAXED);
+      }
+      return range;
+    }
+  }
+  return NULL;
+}
+
 static hak_range *bigcache_take(void *self, const hak_need *need, hak_range **victims)
 {
   struct bigcache *cache = self;
   bool tried = (need->flags & HAK_TRIED) != 0;
-  bool possible = need->size <= LARGEST && cached_now(cache) != 0;
-  size_t reach = possible ? need->size + (need->size / 8 > ROUNDING ? need->size / 8 : ROUNDING) + HAK_GRANULE : 0;
-  uint32_t last = class_of(reach < LARGEST ? reach : LARGEST);
-  for (uint32_t cls = class_of(need->size); possible && cls <= last; cls++) {
-    hak_range *range = take_from_class(cache, &cache->classes[cls], need);
-    if (range != NULL) {
-      account(cache, range);
-      note_peak(cache, active_now(cache) + (tried ? 0 : range->capacity));
-      if (__atomic_load_n(&cache->useful[cls], __ATOMIC_RELAXED) == 0) {
-        __atomic_store_n(&cache->useful[cls], 1, __ATOMIC_RELAXED);
-      }
-      hak_count(cache->host, BIG_HITS, 1);
-      count_for(cache, need->site, SITE_HITS, 1);
-      return range;
-    }
+  hak_range *range = need->size <= LARGEST && cached_now(cache) != 0 ? take_suitable(cache, need) : NULL;
+  if (range != NULL) {
+    account(cache, range);
+    note_peak(cache, active_now(cache) + (tried ? 0 : range->capacity));
+    hak_count(cache->host, BIG_HITS, 1);
+    count_for(cache, need->site, SITE_HITS, 1);
+    return range;
   }
   uint64_t live = active_now(cache);
   note_peak(cache, live); /* without the request, which may fail */
