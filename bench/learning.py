@@ -262,9 +262,17 @@ class Scenario:
         """Score of each strategy, best first."""
         return dict(sorted(((name, self.fixed_score(name, phase)) for name in self.fixed), key=lambda pair: pair[1]))
 
+    def run_scores(self, strategy, phase):
+        """Of the last third of a phase, in each short run of the strategies that do the same with all of its sizes."""
+        group = next(names for names in self.alike_groups(sorted(self.bins(phase))) if strategy in names)
+        return [self.score(run, phase, "late") for name in group for run in self.fixed[name]]
+
     def contest(self, phase):
-        scores = list(self.table(phase).values())
-        return scores[-1] >= CONTEST * scores[0]
+        """Whether it matters which strategy is in force, beyond what one run differs from the next."""
+        scores = self.table(phase)
+        best, worst = list(scores)[0], list(scores)[-1]
+        apart = stats.quantile(self.run_scores(worst, phase), 0.25) > NEAR * stats.quantile(self.run_scores(best, phase), 0.75)
+        return apart and scores[worst] >= CONTEST * scores[best]
 
     def static_is_best(self):
         """Whether no strategy does better than the one that the scenario begins with."""
@@ -488,7 +496,8 @@ METHOD = f"""\
 Each run is a fresh process. A score is what the policies reckon by, 40 % time in malloc and free, 30 % time in first touches, 30 %
 resident memory, each as the ratio to the baseline, where times count as at least a twentieth of the program's time for each block. It
 is taken by the program itself, of every block, so that fixed strategies have one, too: theirs is that of the last third of a phase.
-Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best; the others do not count.
+Lower is better. A phase is a contest when the worst strategy scores at least {CONTEST:.2f} times the best, and the middle halves of their
+runs are more than {NEAR:.2f} apart; the others do not count.
 The table of settled scores has that of the last third of a phase in the learner's own run, measuring and challengers included, and
 beside it the champion's as a fixed strategy: what a strategy has kept from an earlier phase makes it dearer or cheaper as a fixed one
 than where it comes later. A champion is settled when either of the two is within {NEAR:.2f} of the best, and what must hold is said of

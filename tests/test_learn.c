@@ -503,6 +503,23 @@ START_TEST(the_dearest_wait)
 }
 END_TEST
 
+/* An arm of which one block is more than half of what can be saved comes again when the whole run can pay for it, and not before. */
+START_TEST(the_dearest_stay_within_the_budget)
+{
+  for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+    struct sim *sim = duel((uint32_t)_i, seed, 60);
+    sim->sigma = 0.05;
+    start(sim);
+    run(sim, 8000); /* the first block has been earned back */
+    for (uint32_t i = 0; i < 500; i++) {
+      ck_assert_uint_le(counters[LEARN_USED], 10500); /* a block may be a little dearer than expected */
+      run(sim, 100);
+    }
+    ck_assert_uint_gt(sim->tries, 3);
+  }
+}
+END_TEST
+
 /* ---- what the program sees ------------------------------------------------------------------------------------------- */
 
 static uint64_t decisions(int policy, uint64_t seed, uint64_t noise_seed)
@@ -1031,6 +1048,7 @@ int main(int argc, char **argv)
                                 first_blocks_decide_nothing,
                                 growth_decides_nothing,
                                 the_dearest_wait,
+                                the_dearest_stay_within_the_budget,
                                 same_seed_same_decisions,
                                 no_trials_no_games,
                                 a_clock_that_stands_proves_nothing,

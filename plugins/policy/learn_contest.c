@@ -324,14 +324,15 @@ static double credit_left(const struct learn *learn, const struct learn_contest 
 }
 
 /*
- * An arm that is dearer gets a block only when the credit has enough for it, or is half full: the dearest would never come again
- * otherwise.
+ * An arm that is dearer gets a block only when the credit has enough for it. The dearest would never come again: one whose block costs
+ * more than half of what can be saved may overdraw, as long as all challengers together stay within the budget of the whole run.
  */
 static bool affordable(const struct learn *learn, const struct learn_arm *arm, double left)
 {
   double extra = learn_extra(arm);
   bool costs = extra > 0 || arm->all.n < LOSS_TRIALS;
-  return !costs || (left > 0 && left >= smaller(extra, CREDIT_MOST / 2 * learn->budget));
+  bool whole = left >= CREDIT_MOST / 2 * learn->budget && learn->loss + extra <= learn->budget * learn->whole;
+  return !costs || (left > 0 && (left >= extra || whole));
 }
 
 bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
