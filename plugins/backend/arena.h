@@ -94,7 +94,7 @@ static inline bool arena_free(const struct arena *arena, size_t first, size_t en
 /* The order of a run: the largest whose power of two is not longer. */
 size_t order_of(size_t granules);
 
-/* The lowest free run of `count` granules at a multiple of `align`; arena->granules when there is none. */
+/* The lowest free run of `count` granules at a multiple of `align` bytes; arena->granules when there is none. */
 size_t arena_fit(struct arena *arena, size_t count, size_t align);
 
 /* The same, but the lowest from a random granule on, within what is open; arena->granules when there is none. */

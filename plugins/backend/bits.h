@@ -74,16 +74,13 @@ static inline size_t bits_clear_run(const uint64_t *map, size_t from, size_t lim
   size_t begin = from, w = from / WORD;
   uint64_t set = begin + count <= limit ? map[w * MAPS] & (UINT64_MAX << from % WORD) : 0; /* of the word, not yet passed */
   while (begin + count <= limit) {
+    size_t end = set != 0 ? w * WORD + (size_t)__builtin_ctzll(set) : (w + 1) * WORD; /* all in [begin, end) are clear */
+    if (end >= begin + count) {
+      return begin;
+    }
     if (set == 0) {
-      w++;
-      if (w * WORD >= begin + count) {
-        return begin;
-      }
-      set = map[w * MAPS];
+      set = map[++w * MAPS];
     } else {
-      if (w * WORD + (size_t)__builtin_ctzll(set) >= begin + count) {
-        return begin;
-      }
       uint64_t carried = set + (set & -set); /* where its lowest bits in a row end; 0 when they end with the word */
       begin = w * WORD + (carried != 0 ? (size_t)__builtin_ctzll(carried) : WORD);
       set &= carried;

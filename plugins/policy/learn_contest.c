@@ -330,9 +330,11 @@ static double credit_left(const struct learn *learn, const struct learn_contest 
 static bool affordable(const struct learn *learn, const struct learn_arm *arm, double left)
 {
   double extra = learn_extra(arm);
-  bool costs = extra > 0 || arm->all.n < LOSS_TRIALS;
-  bool whole = left >= CREDIT_MOST / 2 * learn->budget && learn->loss + extra <= learn->budget * learn->whole;
-  return !costs || (left > 0 && (left >= extra || whole));
+  if (extra <= 0 && arm->all.n >= LOSS_TRIALS) {
+    return true;
+  }
+  bool earned = left >= CREDIT_MOST / 2 * learn->budget && learn->loss + extra <= learn->budget * learn->whole;
+  return left > 0 && (left >= extra || earned);
 }
 
 bool learn_ready(const struct learn *learn, const struct learn_contest *contest, uint32_t arm)
